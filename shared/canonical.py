@@ -1,0 +1,140 @@
+"""Canonical JSON (RFC 8785), strict parsing, tagged hashes and length prefixes: PROTOCOLS section 1, clauses 3 and 4."""
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from typing import Any, NoReturn
+
+import rfc8785
+
+from shared.errors import Misuse, PeerFault
+
+type_json = dict[str, Any]  # a parsed JSON object
+_MAX_INTEGER = 2**53 - 1
+_KEY = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
+_HASH = re.compile(r"^[0-9a-f]{64}$")
+
+
+def canonical_bytes(value: object) -> bytes:
+    """Return the RFC 8785 bytes of `value`; the bytes several parties must build alike.
+
+    Raises:
+        Misuse: ``not_canonical`` for floats, integers outside +-(2^53-1), odd keys or unknown types.
+    """
+    _check(value, lambda why: Misuse("not_canonical", why))
+    return rfc8785.dumps(value)  # type: ignore[arg-type]
+
+
+def parse_strict(raw: bytes) -> type_json:
+    """Parse a JSON object, refusing what two parsers could read differently.
+
+    Raises:
+        PeerFault: ``json_malformed`` for bad UTF-8 or JSON, duplicate keys, floats, huge integers, odd keys or a non-object.
+    """
+    try:
+        value = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_unique, parse_float=_no_float, parse_constant=_no_float, parse_int=_integer
+        )
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise PeerFault("json_malformed", str(error)[:200]) from error
+    if not isinstance(value, dict):
+        raise PeerFault("json_malformed", "the top level is not an object")
+    _check(value, lambda why: PeerFault("json_malformed", why))
+    return value
+
+
+def tagged_hash(tag: str, *parts: bytes) -> bytes:
+    """Return ``H(tag, parts...) = SHA-256(ASCII(tag) || 0x00 || parts...)``, 32 bytes."""
+    digest = hashlib.sha256(tag.encode("ascii") + b"\x00")
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
+def length_prefixed(part: bytes) -> bytes:
+    """Return ``lp(x) = uint16_be(len) || x``.
+
+    Raises:
+        Misuse: ``not_canonical`` when `part` is longer than 65535 bytes.
+    """
+    if len(part) > 0xFFFF:
+        raise Misuse("not_canonical", f"a length-prefixed part has {len(part)} bytes, at most 65535 fit")
+    return len(part).to_bytes(2, "big") + part
+
+
+def u32(value: int) -> bytes:
+    """Return `value` as four bytes, big-endian."""
+    return value.to_bytes(4, "big")
+
+
+def sha256_hex(data: bytes | bytearray | memoryview) -> str:
+    """Return the SHA-256 of `data` as 64 lowercase hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def hash_bytes(text: str) -> bytes:
+    """Return the 32 raw bytes of a lowercase hex hash.
+
+    Raises:
+        PeerFault: ``hash_malformed``.
+    """
+    if not isinstance(text, str) or not _HASH.match(text):
+        raise PeerFault("hash_malformed", f"{str(text)[:80]!r} is not 64 lowercase hex digits")
+    return bytes.fromhex(text)
+
+
+def b64u(data: bytes) -> str:
+    """Return base64url without padding, the form of binary fields in JSON."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def from_b64u(text: str, *, size: int | None = None) -> bytes:
+    """Decode `b64u` text, refusing padding, other alphabets, non-canonical trailing bits and, if given, another size.
+
+    Raises:
+        PeerFault: ``base64_malformed``.
+    """
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise PeerFault("base64_malformed", "a field is not base64url") from error
+    if b64u(data) != text or (size is not None and len(data) != size):
+        raise PeerFault("base64_malformed", f"a field is not canonical base64url of {size or 'any'} bytes")
+    return data
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> type_json:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("duplicate key")
+    return result
+
+
+def _no_float(text: str) -> NoReturn:
+    raise ValueError(f"{text[:40]} is not an integer; numbers with a fraction travel as decimal strings")
+
+
+def _integer(text: str) -> int:
+    if len(text) > 17:
+        raise ValueError("integer outside +-(2^53-1)")
+    return int(text)
+
+
+def _check(value: object, error: Any) -> None:
+    if value is None or isinstance(value, (bool, str)):
+        return
+    if isinstance(value, int):
+        if abs(value) > _MAX_INTEGER:
+            raise error("an integer lies outside +-(2^53-1)")
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _check(item, error)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str) or not _KEY.match(key):
+                raise error(f"key {str(key)[:80]!r} is not made of ASCII letters, digits, '_', '.', '-'")
+            _check(item, error)
+    else:
+        raise error(f"a {type(value).__name__} has no canonical form")

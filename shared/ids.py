@@ -1,0 +1,36 @@
+"""Typed identifiers: PROTOCOLS section 1, clause 3 (``[a-z0-9._-]{1,64}``)."""
+
+import os
+import re
+from typing import NewType
+
+from shared.errors import InputError
+
+SiteId = NewType("SiteId", str)
+StudyId = NewType("StudyId", str)
+FederationId = NewType("FederationId", str)
+OperatorId = NewType("OperatorId", str)
+
+COORDINATOR = "coordinator"  # the key id under which the coordinator signs; no site may take it
+
+_ID = re.compile(r"^[a-z0-9._-]{1,64}$")
+
+
+def check_id(text: str, what: str = "id") -> str:
+    """Return `text` if it is a well-formed id.
+
+    Raises:
+        InputError: ``id_malformed``.
+    """
+    if not isinstance(text, str) or not _ID.match(text) or text == COORDINATOR:
+        raise InputError("id_malformed", f"{what} {str(text)[:80]!r}: use 1 to 64 of a-z 0-9 . _ - (and not 'coordinator')")
+    return text
+
+
+def uuid7(unix_milliseconds: int) -> str:
+    """Return a UUID version 7 (RFC 9562): time-ordered, 74 random bits."""
+    value = (unix_milliseconds & (2**48 - 1)) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
