@@ -11,7 +11,7 @@ import rfc8785
 
 from shared.errors import Misuse, PeerFault
 
-type_json = dict[str, Any]  # a parsed JSON object
+JsonObject = dict[str, Any]
 _MAX_INTEGER = 2**53 - 1
 _KEY = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
 _HASH = re.compile(r"^[0-9a-f]{64}$")
@@ -27,7 +27,7 @@ def canonical_bytes(value: object) -> bytes:
     return rfc8785.dumps(value)  # type: ignore[arg-type]
 
 
-def parse_strict(raw: bytes) -> type_json:
+def parse_strict(raw: bytes) -> JsonObject:
     """Parse a JSON object, refusing what two parsers could read differently.
 
     Raises:
@@ -105,7 +105,7 @@ def from_b64u(text: str, *, size: int | None = None) -> bytes:
     return data
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> type_json:
+def _unique(pairs: list[tuple[str, Any]]) -> JsonObject:
     result = dict(pairs)
     if len(result) != len(pairs):
         raise ValueError("duplicate key")
