@@ -1,0 +1,1 @@
+"""What travels between the coordinator, the sites and the researchers: one file per noun or phase, types and their checks only."""
