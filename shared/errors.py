@@ -33,6 +33,7 @@ CODES: dict[str, Code] = {
     # --- signatures and keys (shared/crypto) -----------------------------------------------------------------------
     # --- secure aggregation (shared/secagg) ------------------------------------------------------------------------
     # --- protocol messages (shared/protocol) -----------------------------------------------------------------------
+    "message_malformed": Code(400, "A message does not have the agreed form", "Update the older side; see docs/protocol/messages.md."),
     # --- enrolment and certificates --------------------------------------------------------------------------------
     # --- coordinator -----------------------------------------------------------------------------------------------
     # --- refusals of a site ----------------------------------------------------------------------------------------
