@@ -38,8 +38,9 @@ OLDEST_PYTHON = (3, 11)
 FREE_BYTES_NEEDED = 3 * 1024**3  # a CPU build takes 1.5 GB installed, and pip unpacks next to it
 HEARTBEAT_SECONDS = 10.0
 
-# What pip prints when something is wrong, and what to do about it. The first match wins: an index that cannot be reached
-# also "has no matching distribution".
+# What pip prints when something is wrong, and what to do about it. The first match wins: an index that cannot be
+# reached also "has no matching distribution".
+UNREACHABLE = r"(NewConnection|NameResolution|ConnectTimeout|ReadTimeout|Proxy|ConnectionReset)Error|ead timed out"
 REMEDIES = (
     (r"No space left on device|Errno 28", "The disk is full. Free 3 GB (6 GB for a CUDA build of torch)."),
     (
@@ -47,8 +48,7 @@ REMEDIES = (
         "The package index's certificate is not trusted. Behind an inspecting proxy, point PIP_CERT at its CA file.",
     ),
     (
-        r"(NewConnection|NameResolution|ConnectTimeout|ReadTimeout|Proxy|ConnectionReset)Error|[Rr]ead timed out"
-        "|name resolution|Connection refused|Network is unreachable",
+        UNREACHABLE + "|name resolution|Connection refused|Network is unreachable",
         """The package index cannot be reached. Behind a proxy set HTTPS_PROXY; for a mirror set PIP_INDEX_URL;
   to install from a folder of wheels set PIP_NO_INDEX=1 and PIP_FIND_LINKS=FOLDER.""",
     ),
