@@ -13,8 +13,9 @@ from shared.errors import Misuse, PeerFault
 
 JsonObject = dict[str, Any]
 _MAX_INTEGER = 2**53 - 1
-_KEY = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
-_HASH = re.compile(r"^[0-9a-f]{64}$")
+_MAX_DEPTH = 64  # far below the interpreter's recursion limit, far above any message
+_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def canonical_bytes(value: object) -> bytes:
@@ -80,7 +81,7 @@ def hash_bytes(text: str) -> bytes:
     Raises:
         PeerFault: ``hash_malformed``.
     """
-    if not isinstance(text, str) or not _HASH.match(text):
+    if not isinstance(text, str) or not _HASH.fullmatch(text):
         raise PeerFault("hash_malformed", f"{str(text)[:80]!r} is not 64 lowercase hex digits")
     return bytes.fromhex(text)
 
@@ -122,19 +123,24 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-def _check(value: object, error: Any) -> None:
-    if value is None or isinstance(value, (bool, str)):
+def _check(value: object, error: Any, depth: int = 0) -> None:
+    if value is None or isinstance(value, bool):
         return
-    if isinstance(value, int):
+    if depth > _MAX_DEPTH:
+        raise error(f"it is nested more than {_MAX_DEPTH} deep")
+    if isinstance(value, str):
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            raise error("a text holds half of a surrogate pair, which has no UTF-8 form")
+    elif isinstance(value, int):
         if abs(value) > _MAX_INTEGER:
             raise error("an integer lies outside +-(2^53-1)")
     elif isinstance(value, (list, tuple)):
         for item in value:
-            _check(item, error)
+            _check(item, error, depth + 1)
     elif isinstance(value, dict):
         for key, item in value.items():
-            if not isinstance(key, str) or not _KEY.match(key):
+            if not isinstance(key, str) or not _KEY.fullmatch(key):
                 raise error(f"key {str(key)[:80]!r} is not made of ASCII letters, digits, '_', '.', '-'")
-            _check(item, error)
+            _check(item, error, depth + 1)
     else:
         raise error(f"a {type(value).__name__} has no canonical form")

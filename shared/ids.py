@@ -13,7 +13,7 @@ OperatorId = NewType("OperatorId", str)
 
 COORDINATOR = "coordinator"  # the key id under which the coordinator signs; no site may take it
 
-_ID = re.compile(r"^[a-z0-9._-]{1,64}$")
+_ID = re.compile(r"[a-z0-9._-]{1,64}")
 
 
 def check_id(text: str, what: str = "id") -> str:
@@ -22,7 +22,7 @@ def check_id(text: str, what: str = "id") -> str:
     Raises:
         InputError: ``id_malformed``.
     """
-    if not isinstance(text, str) or not _ID.match(text) or text == COORDINATOR:
+    if not isinstance(text, str) or not _ID.fullmatch(text) or text == COORDINATOR:
         raise InputError("id_malformed", f"{what} {str(text)[:80]!r}: use 1 to 64 of a-z 0-9 . _ - (and not 'coordinator')")
     return text
 

@@ -1,0 +1,367 @@
+"""The private TLS authority and its certificates (PROTOCOLS C4): DER and PEM bytes in, DER and PEM bytes out.
+
+One root signs two intermediates of path length 0: `clients` issues only site certificates, `server` only the coordinator's.
+Their extended key usage is limited too, so neither can stand in for the other even if its key is stolen. TLS identity is
+transport only: no protocol signature and no roster entry rests on anything in this file.
+"""
+
+import ipaddress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from shared.canonical import sha256_hex
+from shared.crypto.secret import Secret
+from shared.errors import InputError, Misuse, PeerFault
+from shared.ids import check_id
+
+BACKDATED = timedelta(minutes=5)  # a site's clock may be behind the coordinator's
+_ROOT_DAYS = 20 * 365
+_INTERMEDIATE_DAYS = 10 * 365
+_NAME_LIMIT = 64  # X.520 upper bound of a common name
+
+
+class TlsKey:
+    """An ECDSA P-256 key for TLS."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
+        """Wrap a private key; use `generate` or `from_encrypted_pem`."""
+        self._key = key
+
+    @classmethod
+    def generate(cls) -> "TlsKey":
+        """Make a new key."""
+        return cls(ec.generate_private_key(ec.SECP256R1()))
+
+    @classmethod
+    def from_encrypted_pem(cls, pem_bytes: bytes, password: Secret) -> "TlsKey":
+        """Return the key in an encrypted PKCS#8 file.
+
+        Raises:
+            PeerFault: ``at_rest_damaged`` for a wrong password, a damaged file or a key that is not P-256.
+        """
+        try:
+            key = serialization.load_pem_private_key(pem_bytes, password.reveal())
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise PeerFault("at_rest_damaged", "a TLS key file does not open under its password") from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+            raise PeerFault("at_rest_damaged", "a TLS key file holds another kind of key than P-256")
+        return cls(key)
+
+    def to_encrypted_pem(self, password: Secret) -> bytes:
+        """Return encrypted PKCS#8 PEM, which `ssl.SSLContext.load_cert_chain` reads with ``password=secret.reveal``.
+
+        Raises:
+            Misuse: ``key_length`` for a password that is not 1 to 1000 bytes long.
+        """
+        if not 1 <= len(password) <= 1000:
+            raise Misuse("key_length", "the password of a TLS key file has 1 to 1000 bytes")
+        return self._key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(password.reveal()),
+        )
+
+    def __repr__(self) -> str:
+        """Show nothing."""
+        return "TlsKey(<secret>)"
+
+
+class Issuer(NamedTuple):
+    """A certificate that may sign others, with its key."""
+
+    cert_der: bytes
+    key: TlsKey
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """The whole private authority as `create_authority` makes it. The root's key belongs offline afterwards."""
+
+    root: Issuer
+    clients: Issuer
+    server: Issuer
+
+
+@dataclass(frozen=True, slots=True)
+class SiteCertificate:
+    """What a site's TLS certificate says. `serial` and `sha256` (of the DER) are lowercase hex."""
+
+    federation: str
+    site_id: str
+    serial: str
+    not_before: datetime
+    not_after: datetime
+    sha256: str
+
+
+def create_authority(federation: str, now: datetime) -> Authority:
+    """Make root, clients and server authority for a federation (PROTOCOLS C4).
+
+    Raises:
+        InputError: ``id_malformed``.
+    """
+    check_id(federation, "federation")
+    root_key = TlsKey.generate()
+    root_name = _name(federation, "root")
+    root = _build(root_name, root_name, root_key, root_key, now, _ROOT_DAYS, issuer_cert=None, extensions=_authority_extensions(1, None))
+    root_issuer = Issuer(root.public_bytes(serialization.Encoding.DER), root_key)
+
+    def intermediate(role: str, usage: x509.ObjectIdentifier) -> Issuer:
+        key = TlsKey.generate()
+        cert = _build(
+            _name(federation, role), root_name, key, root_key, now, _INTERMEDIATE_DAYS, issuer_cert=root, extensions=_authority_extensions(0, usage)
+        )
+        return Issuer(cert.public_bytes(serialization.Encoding.DER), key)
+
+    return Authority(
+        root_issuer, intermediate("clients", ExtendedKeyUsageOID.CLIENT_AUTH), intermediate("server", ExtendedKeyUsageOID.SERVER_AUTH)
+    )
+
+
+def make_csr(key: TlsKey) -> bytes:
+    """Return a DER certificate signing request for `key`; its subject is empty because nobody reads it."""
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key._key, hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.DER)
+
+
+def issue_site_certificate(clients: Issuer, csr_der: bytes, federation: str, site_id: str, now: datetime, days: int = 7) -> bytes:
+    """Return a client certificate for the key in a request, naming ``spiffe://<federation>/site/<site_id>``.
+
+    Everything but the key is ignored in the request: subject, extensions, attributes.
+
+    Raises:
+        PeerFault: ``csr_invalid`` for a request that does not parse, is not signed by its own key, or has no P-256 key.
+        InputError: ``id_malformed``.
+    """
+    check_id(federation, "federation")
+    check_id(site_id, "site id")
+    try:
+        request = x509.load_der_x509_csr(csr_der)
+        public = request.public_key()
+        valid = request.is_signature_valid
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+        raise PeerFault("csr_invalid", "the certificate request cannot be read") from error
+    if not valid:
+        raise PeerFault("csr_invalid", "the certificate request is not signed by the key it asks for")
+    if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
+        raise PeerFault("csr_invalid", "the certificate request has no ECDSA P-256 key")
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{federation}/site/{site_id}")])
+    return _issue_leaf(clients, public, site_id, names, ExtendedKeyUsageOID.CLIENT_AUTH, now, days)
+
+
+def issue_server_certificate(server: Issuer, key: TlsKey, names: list[str], now: datetime, days: int = 90) -> bytes:
+    """Return the coordinator's certificate for DNS names and IP addresses.
+
+    Raises:
+        InputError: ``server_name_malformed`` for an empty list or a name that is neither.
+    """
+    if not names:
+        raise InputError("server_name_malformed", "a server certificate needs at least one DNS name or IP address")
+    alternatives: list[x509.GeneralName] = []
+    for name in names:
+        try:
+            alternatives.append(x509.IPAddress(ipaddress.ip_address(name)))
+        except ValueError:
+            if not name or len(name) > 253 or not all(_is_dns_label(label) for label in name.split(".")):
+                raise InputError("server_name_malformed", f"{name[:80]!r} is neither a DNS name nor an IP address") from None
+            alternatives.append(x509.DNSName(name.lower()))
+    return _issue_leaf(
+        server, key._key.public_key(), names[0][:_NAME_LIMIT], x509.SubjectAlternativeName(alternatives), ExtendedKeyUsageOID.SERVER_AUTH, now, days
+    )
+
+
+def read_site_certificate(der: bytes) -> SiteCertificate:
+    """Read a site certificate whose chain TLS has already verified: exactly the shape `issue_site_certificate` makes.
+
+    Raises:
+        PeerFault: ``certificate_malformed``.
+    """
+    try:
+        cert = x509.load_der_x509_certificate(der)
+        usages = list(cert.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+        names = list(cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+        authority = cert.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        if authority or usages != [ExtendedKeyUsageOID.CLIENT_AUTH]:
+            raise ValueError("it is not a client certificate")
+        if len(names) != 1 or not isinstance(names[0], x509.UniformResourceIdentifier):
+            raise ValueError("it does not have exactly one URI name")
+        federation, site_id = _read_spiffe(names[0].value)
+    except (ValueError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
+        raise PeerFault("certificate_malformed", f"not a site certificate: {error}") from error
+    except x509.UnsupportedGeneralNameType as error:
+        raise PeerFault("certificate_malformed", "not a site certificate: a name of an unknown type") from error
+    serial = f"{cert.serial_number:x}"
+    return SiteCertificate(federation, site_id, serial, cert.not_valid_before_utc, cert.not_valid_after_utc, sha256_hex(der))
+
+
+def check_issued_by(cert_der: bytes, issuer_der: bytes) -> None:
+    """Return if `issuer_der` signed `cert_der` directly and may sign certificates.
+
+    Raises:
+        PeerFault: ``certificate_malformed`` when either cannot be read, ``certificate_untrusted`` when it did not.
+    """
+    try:
+        cert, issuer = x509.load_der_x509_certificate(cert_der), x509.load_der_x509_certificate(issuer_der)
+        constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+        raise PeerFault("certificate_malformed", "a certificate cannot be read") from error
+    try:
+        cert.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+        raise PeerFault("certificate_untrusted", "a certificate was not issued by the expected authority") from error
+    if not constraints.ca:
+        raise PeerFault("certificate_untrusted", "the issuing certificate is not an authority")
+
+
+def spki_pin(cert_der: bytes) -> str:
+    """Return the hex SHA-256 of the certificate's SubjectPublicKeyInfo, the pin of an invitation (PROTOCOLS C2).
+
+    Raises:
+        PeerFault: ``certificate_malformed``.
+    """
+    try:
+        key = x509.load_der_x509_certificate(cert_der).public_key()
+        return sha256_hex(key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo))
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise PeerFault("certificate_malformed", "a certificate cannot be read") from error
+
+
+def pem(*ders: bytes) -> bytes:
+    """Return certificates as one PEM chain, in the order given.
+
+    Raises:
+        PeerFault: ``certificate_malformed``.
+    """
+    try:
+        return b"".join(x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM) for der in ders)
+    except ValueError as error:
+        raise PeerFault("certificate_malformed", "a certificate cannot be read") from error
+
+
+def der_list(pem_bytes: bytes) -> list[bytes]:
+    """Return the certificates of a PEM chain as DER, in order.
+
+    Raises:
+        PeerFault: ``certificate_malformed``.
+    """
+    try:
+        return [cert.public_bytes(serialization.Encoding.DER) for cert in x509.load_pem_x509_certificates(pem_bytes)]
+    except ValueError as error:
+        raise PeerFault("certificate_malformed", "a PEM certificate chain cannot be read") from error
+
+
+def _read_spiffe(uri: str) -> tuple[str, str]:
+    parts = urlsplit(uri)
+    segments = parts.path.split("/")
+    if uri != f"spiffe://{parts.netloc}{parts.path}" or len(segments) != 3 or segments[:2] != ["", "site"]:
+        raise ValueError("its URI name is not spiffe://<federation>/site/<id>")
+    try:
+        return check_id(parts.netloc, "federation"), check_id(segments[2], "site id")
+    except InputError as error:
+        raise ValueError(error.detail) from error
+
+
+def _is_dns_label(label: str) -> bool:
+    return 0 < len(label) <= 63 and label.isascii() and label.replace("-", "a").replace("_", "a").isalnum() and label[0] != "-" != label[-1]
+
+
+def _name(federation: str, role: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Mitral {federation}"[: _NAME_LIMIT - len(role) - 1] + f" {role}")])
+
+
+def _authority_extensions(path_length: int, usage: x509.ObjectIdentifier | None) -> list[tuple[x509.ExtensionType, bool]]:
+    extensions: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.BasicConstraints(ca=True, path_length=path_length), True),
+        (_key_usage(signs_certificates=True), True),
+    ]
+    if usage is not None:
+        extensions.append((x509.ExtendedKeyUsage([usage]), False))
+    return extensions
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _issue_leaf(
+    issuer: Issuer,
+    public: ec.EllipticCurvePublicKey,
+    common_name: str,
+    names: x509.SubjectAlternativeName,
+    usage: x509.ObjectIdentifier,
+    now: datetime,
+    days: int,
+) -> bytes:
+    issuer_cert = x509.load_der_x509_certificate(issuer.cert_der)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    extensions: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (_key_usage(signs_certificates=False), True),
+        (x509.ExtendedKeyUsage([usage]), False),
+        (names, False),
+    ]
+    cert = _sign(subject, issuer_cert.subject, public, issuer.key, now, days, issuer_cert, extensions)
+    return cert.public_bytes(serialization.Encoding.DER)
+
+
+def _build(
+    subject: x509.Name,
+    issuer_name: x509.Name,
+    key: TlsKey,
+    issuer_key: TlsKey,
+    now: datetime,
+    days: int,
+    issuer_cert: x509.Certificate | None,
+    extensions: list[tuple[x509.ExtensionType, bool]],
+) -> x509.Certificate:
+    return _sign(subject, issuer_name, key._key.public_key(), issuer_key, now, days, issuer_cert, extensions)
+
+
+def _sign(
+    subject: x509.Name,
+    issuer_name: x509.Name,
+    public: ec.EllipticCurvePublicKey,
+    issuer_key: TlsKey,
+    now: datetime,
+    days: int,
+    issuer_cert: x509.Certificate | None,
+    extensions: list[tuple[x509.ExtensionType, bool]],
+) -> x509.Certificate:
+    now = now.astimezone(UTC).replace(microsecond=0)
+    not_after = now + timedelta(days=days)
+    if issuer_cert is not None:
+        not_after = min(not_after, issuer_cert.not_valid_after_utc)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer_name)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATED)
+        .not_valid_after(not_after)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key._key.public_key()), critical=False)
+    )
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical=critical)
+    return builder.sign(issuer_key._key, hashes.SHA256())
