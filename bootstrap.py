@@ -147,9 +147,10 @@ def pip_install(title: str, arguments: list[str]) -> None:
         for line in pip.stdout or ():
             log.write(line)
             lines.append(line)
-            if time.monotonic() - last_sign > HEARTBEAT_SECONDS:
+            step = re.match(r"\s*(Collecting|Downloading|Building|Installing) \S+", line)
+            if step and time.monotonic() - last_sign > HEARTBEAT_SECONDS:
                 last_sign = time.monotonic()
-                say(f"  {last_sign - started:4.0f} s  {line.strip()[:100]}")
+                say(f"  {last_sign - started:4.0f} s  {step.group().strip()[:100]}")
     if pip.wait() == 0:
         say(f"  done in {time.monotonic() - started:.0f} s")
         return
