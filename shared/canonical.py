@@ -1,4 +1,4 @@
-"""Canonical JSON (RFC 8785), strict parsing, tagged hashes and length prefixes: PROTOCOLS section 1, clauses 3 and 4."""
+"""Canonical JSON (RFC 8785), strict parsing, tagged hashes, length prefixes: PROTOCOLS section 1, clauses 3 and 4."""
 
 import base64
 import binascii
@@ -24,7 +24,9 @@ def canonical_bytes(value: object) -> bytes:
     Raises:
         Misuse: ``not_canonical`` for floats, integers outside +-(2^53-1), odd keys or unknown types.
     """
-    _check(value, lambda why: Misuse("not_canonical", why))
+    flaw = _flaw(value)
+    if flaw:
+        raise Misuse("not_canonical", flaw)
     return rfc8785.dumps(value)  # type: ignore[arg-type]
 
 
@@ -32,17 +34,24 @@ def parse_strict(raw: bytes) -> JsonObject:
     """Parse a JSON object, refusing what two parsers could read differently.
 
     Raises:
-        PeerFault: ``json_malformed`` for bad UTF-8 or JSON, duplicate keys, floats, huge integers, odd keys or a non-object.
+        PeerFault: ``json_malformed`` for bad UTF-8 or JSON, duplicate keys, floats, huge integers, odd keys or
+            a top level that is not an object.
     """
     try:
         value = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_unique, parse_float=_no_float, parse_constant=_no_float, parse_int=_integer
+            raw.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_float=_no_float,
+            parse_constant=_no_float,
+            parse_int=_integer,
         )
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise PeerFault("json_malformed", str(error)[:200]) from error
     if not isinstance(value, dict):
         raise PeerFault("json_malformed", "the top level is not an object")
-    _check(value, lambda why: PeerFault("json_malformed", why))
+    flaw = _flaw(value)
+    if flaw:
+        raise PeerFault("json_malformed", flaw)
     return value
 
 
@@ -81,7 +90,7 @@ def hash_bytes(text: str) -> bytes:
     Raises:
         PeerFault: ``hash_malformed``.
     """
-    if not isinstance(text, str) or not _HASH.fullmatch(text):
+    if not _is_text(text) or not _HASH.fullmatch(text):
         raise PeerFault("hash_malformed", f"{str(text)[:80]!r} is not 64 lowercase hex digits")
     return bytes.fromhex(text)
 
@@ -123,24 +132,26 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-def _check(value: object, error: Any, depth: int = 0) -> None:
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)  # annotations promise it, but what comes out of a message may break the promise
+
+
+def _flaw(value: object, depth: int = 0) -> str | None:  # noqa: PLR0911 (one return per type)
+    """Return why `value` has no canonical form, or None."""
     if value is None or isinstance(value, bool):
-        return
+        return None
     if depth > _MAX_DEPTH:
-        raise error(f"it is nested more than {_MAX_DEPTH} deep")
+        return f"it is nested more than {_MAX_DEPTH} deep"
     if isinstance(value, str):
-        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-            raise error("a text holds half of a surrogate pair, which has no UTF-8 form")
-    elif isinstance(value, int):
-        if abs(value) > _MAX_INTEGER:
-            raise error("an integer lies outside +-(2^53-1)")
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            _check(item, error, depth + 1)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str) or not _KEY.fullmatch(key):
-                raise error(f"key {str(key)[:80]!r} is not made of ASCII letters, digits, '_', '.', '-'")
-            _check(item, error, depth + 1)
-    else:
-        raise error(f"a {type(value).__name__} has no canonical form")
+        surrogates = not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)
+        return "a text holds half of a surrogate pair, which has no UTF-8 form" if surrogates else None
+    if isinstance(value, int):
+        return "an integer lies outside +-(2^53-1)" if abs(value) > _MAX_INTEGER else None
+    if isinstance(value, dict):
+        odd = [key for key in value if not isinstance(key, str) or not _KEY.fullmatch(key)]
+        if odd:
+            return f"key {str(odd[0])[:80]!r} is not made of ASCII letters, digits, '_', '.', '-'"
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return next((flaw for item in value if (flaw := _flaw(item, depth + 1))), None)
+    return f"a {type(value).__name__} has no canonical form"

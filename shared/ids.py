@@ -22,8 +22,9 @@ def check_id(text: str, what: str = "id") -> str:
     Raises:
         InputError: ``id_malformed``.
     """
-    if not isinstance(text, str) or not _ID.fullmatch(text) or text == COORDINATOR:
-        raise InputError("id_malformed", f"{what} {str(text)[:80]!r}: use 1 to 64 of a-z 0-9 . _ - (and not 'coordinator')")
+    given: object = text  # annotations promise text, but what comes out of a message may break the promise
+    if not isinstance(given, str) or not _ID.fullmatch(given) or given == COORDINATOR:
+        raise InputError("id_malformed", f"{what} {str(given)[:80]!r}: 1 to 64 of a-z 0-9 . _ - but not 'coordinator'")
     return text
 
 

@@ -1,7 +1,7 @@
 """Sealed columns and files, and the key-encryption key (KEK) that seals them (PROTOCOLS C5).
 
-A sealed text is ``0x01 || nonce (12) || AES-256-GCM ciphertext || tag (16)`` with the context as associated data, so that a
-sealed value moved to another row or file does not open there.
+A sealed text is ``0x01 || nonce (12) || AES-256-GCM ciphertext || tag (16)`` with the context as associated data, so
+that a sealed value moved to another row or file does not open there.
 """
 
 import os
@@ -48,8 +48,8 @@ def open_at_rest(kek: Secret, sealed: bytes, context: str) -> bytes:
 def load_or_create_kek(path: Path) -> Secret:
     """Return the 32-byte KEK kept in `path`; make it (file 0400 in a directory 0700) when it is not there.
 
-    Creation is atomic: of two processes that start at once, both get the key of the one that was first, and a crash leaves
-    either no file or a whole one.
+    Creation is atomic: of two processes that start at once, both get the key of the one that was first, and a crash
+    leaves either no file or a whole one.
 
     Raises:
         InputError: ``key_file_permissions`` when others may read file or directory (POSIX), ``key_file_damaged``.
@@ -104,7 +104,8 @@ def _check_private(status: os.stat_result, path: Path) -> None:
         return  # Windows: the installer sets the folder's access list
     if status.st_mode & 0o077:
         allowed = "0700" if stat.S_ISDIR(status.st_mode) else "0400"
-        raise InputError("key_file_permissions", f"{path} has mode {status.st_mode & 0o777:04o}; allow its owner only ({allowed})")
+        mode = f"{status.st_mode & 0o777:04o}"
+        raise InputError("key_file_permissions", f"{path} has mode {mode}; allow its owner only ({allowed})")
     if status.st_uid not in (os.geteuid(), 0):
         raise InputError("key_file_permissions", f"{path} belongs to another user (uid {status.st_uid})")
 

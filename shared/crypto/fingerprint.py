@@ -7,7 +7,7 @@ from shared.canonical import tagged_hash
 from shared.errors import InputError, Misuse
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford base32: no I, L, O, U
-_READ_AS = str.maketrans({"O": "0", "I": "1", "L": "1"})
+_READ_AS = str.maketrans("OIL", "011", "-\u2010\u2011\u2013")  # the hyphens that mail programs make of a hyphen
 _CHARACTERS = 20
 
 
@@ -35,13 +35,14 @@ def hash_fingerprint(digest: bytes) -> str:
 
 
 def normalise_fingerprint(text: str) -> str:
-    """Return a fingerprint as a person typed it in the form above: lower case, blanks, O for 0 and I or L for 1 are accepted.
+    """Return a fingerprint as a person typed it, in the form above.
+
+    Lower case, blanks, missing hyphens, O for 0 and I or L for 1 are accepted.
 
     Raises:
         InputError: ``fingerprint_malformed``.
     """
-    letters = "".join(character for character in text.upper() if not character.isspace() and character not in "-\u2010\u2011\u2013")
-    letters = letters.translate(_READ_AS)
+    letters = "".join(text.upper().split()).translate(_READ_AS)
     if len(letters) != _CHARACTERS or any(character not in _ALPHABET for character in letters):
         raise InputError("fingerprint_malformed", f"{text[:60]!r} is not four groups of five characters")
     return _grouped(letters)

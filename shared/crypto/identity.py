@@ -8,8 +8,8 @@ from shared.errors import Misuse, PeerFault
 
 _Bytes = bytes  # VerifyKey has an attribute called `bytes`, which hides the type inside the class
 
-# The points of small order, sign bit cleared. Under such a key a signature can be made that fits many messages, so whoever
-# had one put into a roster could later deny what it signed.
+# The points of small order, sign bit cleared. Under such a key a signature can be made that fits many messages, so
+# whoever had one put into a roster could later deny what it signed.
 _SMALL_ORDER = frozenset(
     bytes.fromhex(point)
     for point in (

@@ -1,7 +1,7 @@
 """Hybrid HPKE: what only one site can read, now and after quantum computers (PROTOCOLS A5, suite 1).
 
-HPKE(MLKEM768_X25519, HKDF-SHA256, AES-256-GCM), base mode. It has no associated data and names no sender, so callers bind the
-context through `info` and authenticate the sealed bytes by the signature of the envelope that carries them.
+HPKE(MLKEM768_X25519, HKDF-SHA256, AES-256-GCM), base mode. It has no associated data and names no sender, so callers
+bind the context through `info` and authenticate the sealed bytes by the signature of the envelope that carries them.
 """
 
 from dataclasses import dataclass
@@ -86,6 +86,10 @@ class KemPrivateKey:
         """Return the public half."""
         return KemPublicKey(self._mlkem.public_key().public_bytes_raw(), self._x25519.public_key().public_bytes_raw())
 
+    def decrypt(self, sealed: bytes, info: bytes) -> bytes:
+        """Return the plaintext; `open_sealed` is the same with Mitral's errors."""
+        return _suite().decrypt(sealed, hpke.MLKEM768X25519PrivateKey(self._mlkem, self._x25519), info)
+
     def __repr__(self) -> str:
         """Show nothing."""
         return "KemPrivateKey(<secret>)"
@@ -117,8 +121,7 @@ def open_sealed(private: KemPrivateKey, sealed: bytes, info: bytes) -> bytes:
     if len(sealed) < OVERHEAD_BYTES:
         raise PeerFault("envelope_unreadable", f"a sealed text has at least {OVERHEAD_BYTES} bytes, not {len(sealed)}")
     try:
-        recipient = hpke.MLKEM768X25519PrivateKey(private._mlkem, private._x25519)  # noqa: SLF001 (same module)
-        return _suite().decrypt(sealed, recipient, info)
+        return private.decrypt(sealed, info)
     except (InvalidTag, ValueError) as error:
         raise PeerFault("envelope_unreadable", "a sealed text does not open under this key and binding") from error
 

@@ -7,7 +7,7 @@ from shared.errors import Misuse
 
 
 class Secret:
-    """A secret byte string. Only `reveal` gives the bytes; comparison takes constant time; it cannot be pickled or copied."""
+    """A secret byte string: only `reveal` gives it away, comparison takes constant time, no pickling, no copying."""
 
     __slots__ = ("_value",)
 

@@ -1,7 +1,8 @@
 """DSSE envelopes: every signed protocol message (PROTOCOLS 1.2).
 
-The signed bytes are the pre-authentication encoding ``"DSSEv1" SP len(type) SP type SP len(body) SP body``, so a signature of
-one kind can never be taken for another. A verifier checks the signature over the received bytes and only then parses them.
+The signed bytes are the pre-authentication encoding ``"DSSEv1" SP len(type) SP type SP len(body) SP body``, so a
+signature of one kind can never be taken for another. A verifier checks the signature over the received bytes and only
+then parses them.
 """
 
 import base64
@@ -128,7 +129,7 @@ def peek_signer(raw: bytes) -> str:
 
 def _split(raw: bytes) -> tuple[str, bytes, str, bytes]:
     if len(raw) > MAX_ENVELOPE_BYTES:
-        raise PeerFault("envelope_malformed", f"the envelope has {len(raw)} bytes, at most {MAX_ENVELOPE_BYTES} are read")
+        raise PeerFault("envelope_malformed", f"the envelope has {len(raw)} bytes, the limit is {MAX_ENVELOPE_BYTES}")
     try:
         envelope = parse_strict(raw)
         canonical = canonical_bytes(envelope)
@@ -155,9 +156,9 @@ def _split(raw: bytes) -> tuple[str, bytes, str, bytes]:
 
 def _standard_base64(text: object) -> bytes:
     """Decode padded standard base64 and refuse a second spelling of the same bytes."""
+    if not isinstance(text, str):
+        raise PeerFault("envelope_malformed", "a binary field is not text")
     try:
-        if not isinstance(text, str):
-            raise ValueError("not text")
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise PeerFault("envelope_malformed", "a field is not standard base64 with padding") from error

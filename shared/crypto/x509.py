@@ -1,15 +1,15 @@
 """The private TLS authority and its certificates (PROTOCOLS C4): DER and PEM bytes in, DER and PEM bytes out.
 
-One root signs two intermediates of path length 0: `clients` issues only site certificates, `server` only the coordinator's.
-Their extended key usage is limited too, so neither can stand in for the other even if its key is stolen. TLS identity is
-transport only: no protocol signature and no roster entry rests on anything in this file.
+One root signs two intermediates of path length 0: `clients` issues only site certificates, `server` only the
+coordinator's. Their extended key usage is limited too, so neither can stand in for the other even if its key is stolen.
+TLS identity is transport only: no protocol signature and no roster entry rests on anything in this file.
 """
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -26,16 +26,27 @@ BACKDATED = timedelta(minutes=5)  # a site's clock may be behind the coordinator
 _ROOT_DAYS = 20 * 365
 _INTERMEDIATE_DAYS = 10 * 365
 _NAME_LIMIT = 64  # X.520 upper bound of a common name
+_SPIFFE = re.compile(r"spiffe://([a-z0-9._-]{1,64})/site/([a-z0-9._-]{1,64})")
+_DNS_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+)
+_Extensions = list[tuple[x509.ExtensionType, bool]]  # with whether a reader must understand it
 
 
 class TlsKey:
     """An ECDSA P-256 key for TLS."""
 
-    __slots__ = ("_key",)
+    __slots__ = ("ec_key",)
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
         """Wrap a private key; use `generate` or `from_encrypted_pem`."""
-        self._key = key
+        self.ec_key = key
 
     @classmethod
     def generate(cls) -> "TlsKey":
@@ -65,15 +76,27 @@ class TlsKey:
         """
         if not 1 <= len(password) <= 1000:
             raise Misuse("key_length", "the password of a TLS key file has 1 to 1000 bytes")
-        return self._key.private_bytes(
+        return self.ec_key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
             serialization.BestAvailableEncryption(password.reveal()),
         )
 
+    @property
+    def public(self) -> ec.EllipticCurvePublicKey:
+        """Return the public half, for this module's own use."""
+        return self.ec_key.public_key()
+
     def __repr__(self) -> str:
         """Show nothing."""
         return "TlsKey(<secret>)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    common_name: str
+    public: ec.EllipticCurvePublicKey
+    extensions: _Extensions
 
 
 class Issuer(NamedTuple):
@@ -112,30 +135,28 @@ def create_authority(federation: str, now: datetime) -> Authority:
     """
     check_id(federation, "federation")
     root_key = TlsKey.generate()
-    root_name = _name(federation, "root")
-    root = _build(root_name, root_name, root_key, root_key, now, _ROOT_DAYS, issuer_cert=None, extensions=_authority_extensions(1, None))
-    root_issuer = Issuer(root.public_bytes(serialization.Encoding.DER), root_key)
+    wanted = _Wanted(_authority_name(federation, "root"), root_key.public, _authority_extensions(1, None))
+    root = Issuer(_sign(wanted, None, root_key, now, _ROOT_DAYS), root_key)
 
     def intermediate(role: str, usage: x509.ObjectIdentifier) -> Issuer:
         key = TlsKey.generate()
-        cert = _build(
-            _name(federation, role), root_name, key, root_key, now, _INTERMEDIATE_DAYS, issuer_cert=root, extensions=_authority_extensions(0, usage)
-        )
-        return Issuer(cert.public_bytes(serialization.Encoding.DER), key)
+        wanted = _Wanted(_authority_name(federation, role), key.public, _authority_extensions(0, usage))
+        return Issuer(_sign(wanted, root.cert_der, root_key, now, _INTERMEDIATE_DAYS), key)
 
-    return Authority(
-        root_issuer, intermediate("clients", ExtendedKeyUsageOID.CLIENT_AUTH), intermediate("server", ExtendedKeyUsageOID.SERVER_AUTH)
-    )
+    clients = intermediate("clients", ExtendedKeyUsageOID.CLIENT_AUTH)
+    return Authority(root, clients, intermediate("server", ExtendedKeyUsageOID.SERVER_AUTH))
 
 
 def make_csr(key: TlsKey) -> bytes:
     """Return a DER certificate signing request for `key`; its subject is empty because nobody reads it."""
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key._key, hashes.SHA256())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key.ec_key, hashes.SHA256())
     return request.public_bytes(serialization.Encoding.DER)
 
 
-def issue_site_certificate(clients: Issuer, csr_der: bytes, federation: str, site_id: str, now: datetime, days: int = 7) -> bytes:
-    """Return a client certificate for the key in a request, naming ``spiffe://<federation>/site/<site_id>``.
+def issue_site_certificate(  # noqa: PLR0917
+    clients: Issuer, csr_der: bytes, federation: str, site_id: str, now: datetime, days: int = 7
+) -> bytes:
+    """Return a client certificate (DER) for the key in a request, naming ``spiffe://<federation>/site/<site_id>``.
 
     Everything but the key is ignored in the request: subject, extensions, attributes.
 
@@ -156,7 +177,8 @@ def issue_site_certificate(clients: Issuer, csr_der: bytes, federation: str, sit
     if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
         raise PeerFault("csr_invalid", "the certificate request has no ECDSA P-256 key")
     names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{federation}/site/{site_id}")])
-    return _issue_leaf(clients, public, site_id, names, ExtendedKeyUsageOID.CLIENT_AUTH, now, days)
+    wanted = _Wanted(site_id, public, _leaf_extensions(names, ExtendedKeyUsageOID.CLIENT_AUTH))
+    return _sign(wanted, clients.cert_der, clients.key, now, days)
 
 
 def issue_server_certificate(server: Issuer, key: TlsKey, names: list[str], now: datetime, days: int = 90) -> bytes:
@@ -167,17 +189,9 @@ def issue_server_certificate(server: Issuer, key: TlsKey, names: list[str], now:
     """
     if not names:
         raise InputError("server_name_malformed", "a server certificate needs at least one DNS name or IP address")
-    alternatives: list[x509.GeneralName] = []
-    for name in names:
-        try:
-            alternatives.append(x509.IPAddress(ipaddress.ip_address(name)))
-        except ValueError:
-            if not name or len(name) > 253 or not all(_is_dns_label(label) for label in name.split(".")):
-                raise InputError("server_name_malformed", f"{name[:80]!r} is neither a DNS name nor an IP address") from None
-            alternatives.append(x509.DNSName(name.lower()))
-    return _issue_leaf(
-        server, key._key.public_key(), names[0][:_NAME_LIMIT], x509.SubjectAlternativeName(alternatives), ExtendedKeyUsageOID.SERVER_AUTH, now, days
-    )
+    alternatives = x509.SubjectAlternativeName([_server_name(name) for name in names])
+    extensions = _leaf_extensions(alternatives, ExtendedKeyUsageOID.SERVER_AUTH)
+    return _sign(_Wanted(names[0][:_NAME_LIMIT], key.public, extensions), server.cert_der, server.key, now, days)
 
 
 def read_site_certificate(der: bytes) -> SiteCertificate:
@@ -190,18 +204,17 @@ def read_site_certificate(der: bytes) -> SiteCertificate:
         cert = x509.load_der_x509_certificate(der)
         usages = list(cert.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
         names = list(cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
-        authority = cert.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        if authority or usages != [ExtendedKeyUsageOID.CLIENT_AUTH]:
-            raise ValueError("it is not a client certificate")
-        if len(names) != 1 or not isinstance(names[0], x509.UniformResourceIdentifier):
-            raise ValueError("it does not have exactly one URI name")
-        federation, site_id = _read_spiffe(names[0].value)
-    except (ValueError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
-        raise PeerFault("certificate_malformed", f"not a site certificate: {error}") from error
-    except x509.UnsupportedGeneralNameType as error:
-        raise PeerFault("certificate_malformed", "not a site certificate: a name of an unknown type") from error
+        is_authority = cert.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except _UNREADABLE as error:
+        raise PeerFault("certificate_malformed", f"not a site certificate: {str(error)[:200]}") from error
+    if is_authority or usages != [ExtendedKeyUsageOID.CLIENT_AUTH]:
+        raise PeerFault("certificate_malformed", "not a site certificate: it is not for TLS clients only")
+    if len(names) != 1 or not isinstance(names[0], x509.UniformResourceIdentifier):
+        raise PeerFault("certificate_malformed", "not a site certificate: it does not have exactly one URI name")
+    federation, site_id = _read_spiffe(names[0].value)
     serial = f"{cert.serial_number:x}"
-    return SiteCertificate(federation, site_id, serial, cert.not_valid_before_utc, cert.not_valid_after_utc, sha256_hex(der))
+    span = cert.not_valid_before_utc, cert.not_valid_after_utc
+    return SiteCertificate(federation, site_id, serial, *span, sha256_hex(der))
 
 
 def check_issued_by(cert_der: bytes, issuer_der: bytes) -> None:
@@ -261,32 +274,45 @@ def der_list(pem_bytes: bytes) -> list[bytes]:
 
 
 def _read_spiffe(uri: str) -> tuple[str, str]:
-    parts = urlsplit(uri)
-    segments = parts.path.split("/")
-    if uri != f"spiffe://{parts.netloc}{parts.path}" or len(segments) != 3 or segments[:2] != ["", "site"]:
-        raise ValueError("its URI name is not spiffe://<federation>/site/<id>")
+    match = _SPIFFE.fullmatch(uri)
+    if match is None:
+        raise PeerFault("certificate_malformed", f"its name {uri[:80]!r} is not spiffe://<federation>/site/<id>")
     try:
-        return check_id(parts.netloc, "federation"), check_id(segments[2], "site id")
+        return check_id(match[1], "federation"), check_id(match[2], "site id")
     except InputError as error:
-        raise ValueError(error.detail) from error
+        raise PeerFault("certificate_malformed", error.detail) from error
 
 
-def _is_dns_label(label: str) -> bool:
-    return 0 < len(label) <= 63 and label.isascii() and label.replace("-", "a").replace("_", "a").isalnum() and label[0] != "-" != label[-1]
+def _server_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        if len(name) > 253 or not all(_DNS_LABEL.fullmatch(label) for label in name.split(".")):
+            raise InputError("server_name_malformed", f"{name[:80]!r} is no DNS name and no IP address") from None
+        return x509.DNSName(name.lower())
 
 
-def _name(federation: str, role: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Mitral {federation}"[: _NAME_LIMIT - len(role) - 1] + f" {role}")])
+def _authority_name(federation: str, role: str) -> str:
+    return f"Mitral {federation}"[: _NAME_LIMIT - len(role) - 1] + f" {role}"
 
 
-def _authority_extensions(path_length: int, usage: x509.ObjectIdentifier | None) -> list[tuple[x509.ExtensionType, bool]]:
-    extensions: list[tuple[x509.ExtensionType, bool]] = [
+def _authority_extensions(path_length: int, usage: x509.ObjectIdentifier | None) -> _Extensions:
+    extensions: _Extensions = [
         (x509.BasicConstraints(ca=True, path_length=path_length), True),
         (_key_usage(signs_certificates=True), True),
     ]
     if usage is not None:
         extensions.append((x509.ExtendedKeyUsage([usage]), False))
     return extensions
+
+
+def _leaf_extensions(names: x509.SubjectAlternativeName, usage: x509.ObjectIdentifier) -> _Extensions:
+    return [
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (_key_usage(signs_certificates=False), True),
+        (x509.ExtendedKeyUsage([usage]), False),
+        (names, False),
+    ]
 
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
@@ -303,65 +329,21 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _issue_leaf(
-    issuer: Issuer,
-    public: ec.EllipticCurvePublicKey,
-    common_name: str,
-    names: x509.SubjectAlternativeName,
-    usage: x509.ObjectIdentifier,
-    now: datetime,
-    days: int,
-) -> bytes:
-    issuer_cert = x509.load_der_x509_certificate(issuer.cert_der)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-    extensions: list[tuple[x509.ExtensionType, bool]] = [
-        (x509.BasicConstraints(ca=False, path_length=None), True),
-        (_key_usage(signs_certificates=False), True),
-        (x509.ExtendedKeyUsage([usage]), False),
-        (names, False),
-    ]
-    cert = _sign(subject, issuer_cert.subject, public, issuer.key, now, days, issuer_cert, extensions)
-    return cert.public_bytes(serialization.Encoding.DER)
-
-
-def _build(
-    subject: x509.Name,
-    issuer_name: x509.Name,
-    key: TlsKey,
-    issuer_key: TlsKey,
-    now: datetime,
-    days: int,
-    issuer_cert: x509.Certificate | None,
-    extensions: list[tuple[x509.ExtensionType, bool]],
-) -> x509.Certificate:
-    return _sign(subject, issuer_name, key._key.public_key(), issuer_key, now, days, issuer_cert, extensions)
-
-
-def _sign(
-    subject: x509.Name,
-    issuer_name: x509.Name,
-    public: ec.EllipticCurvePublicKey,
-    issuer_key: TlsKey,
-    now: datetime,
-    days: int,
-    issuer_cert: x509.Certificate | None,
-    extensions: list[tuple[x509.ExtensionType, bool]],
-) -> x509.Certificate:
+def _sign(wanted: _Wanted, issuer_der: bytes | None, signer: TlsKey, now: datetime, days: int) -> bytes:
+    """Build and sign a certificate; without `issuer_der` it signs itself. It never outlives its issuer."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, wanted.common_name)])
     now = now.astimezone(UTC).replace(microsecond=0)
-    not_after = now + timedelta(days=days)
-    if issuer_cert is not None:
-        not_after = min(not_after, issuer_cert.not_valid_after_utc)
+    issuer_name, not_after = subject, now + timedelta(days=days)
+    if issuer_der is not None:
+        issuer = x509.load_der_x509_certificate(issuer_der)
+        issuer_name, not_after = issuer.subject, min(not_after, issuer.not_valid_after_utc)
     builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer_name)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
+        x509.CertificateBuilder(issuer_name, subject, wanted.public, x509.random_serial_number())
         .not_valid_before(now - BACKDATED)
         .not_valid_after(not_after)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key._key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(wanted.public), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public), critical=False)
     )
-    for extension, critical in extensions:
+    for extension, critical in wanted.extensions:
         builder = builder.add_extension(extension, critical=critical)
-    return builder.sign(issuer_key._key, hashes.SHA256())
+    return builder.sign(signer.ec_key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
