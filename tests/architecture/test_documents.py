@@ -1,0 +1,90 @@
+"""The documents and the code tell the same story: pages are fresh, links lead somewhere, claims have tests."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from docs.generate import NOTICE, PAGES, REFERENCE
+from tests.support.tree import ROOT, name_of, parsed, python_files, text_files
+
+DOCUMENTS = [path for path in text_files() if path.suffix == ".md"]
+LINK = re.compile(r"\]\(([^)\s#]+)?(#[^)\s]*)?\)")
+TEST_NAME = re.compile(r"`(?:(tests/[\w/.]+\.py)(?:::)?)?(test_\w+)?`")
+THREAT_MODEL = ROOT / "docs/protocol/threat-model.md"
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the anchors that Markdown renderers give a document's headings."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+
+
+def named_tests() -> dict[str, set[str]]:
+    """Return the names of the test functions in each test file."""
+    return {
+        name_of(path): {
+            node.name
+            for node in ast.walk(parsed(path))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+        }
+        for path in python_files("tests")
+    }
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_reference_page_is_fresh(page: str) -> None:
+    assert (REFERENCE / page).read_text(encoding="utf-8") == NOTICE + PAGES[page](), "run `make docs`"
+
+
+def test_every_reference_page_is_generated() -> None:
+    assert {path.name for path in REFERENCE.glob("*.md")} == set(PAGES)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_links_lead_somewhere(document: Path) -> None:
+    broken = []
+    for target, fragment in LINK.findall(document.read_text(encoding="utf-8")):
+        if target.startswith(("http:", "https:", "mailto:")):
+            continue
+        path = (document.parent / target).resolve() if target else document
+        if not path.exists() or (fragment and fragment[1:] not in anchors(path)):
+            broken.append(target + fragment)
+    assert not broken
+
+
+def test_every_document_is_reachable_from_the_readme() -> None:
+    reached, queue = set(), [ROOT / "README.md"]
+    while queue:
+        document = queue.pop()
+        if document in reached or document.suffix != ".md":
+            continue
+        reached.add(document)
+        links = LINK.findall(document.read_text(encoding="utf-8"))
+        queue += [(document.parent / target).resolve() for target, _ in links if target and "://" not in target]
+    assert sorted(name_of(path) for path in set(DOCUMENTS) - reached) == []
+
+
+def test_the_codes_point_to_documents_that_exist() -> None:
+    mentioned = set(re.findall(r"docs/[\w/.-]+\.md", (ROOT / "shared/errors.py").read_text(encoding="utf-8")))
+    assert {page for page in mentioned if not (ROOT / page).exists()} == set()
+
+
+def test_the_threat_model_names_every_attack_and_its_tests() -> None:
+    rows = re.findall(r"^\| *(\d+) \|.*\| ([^|]+) \|$", THREAT_MODEL.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 30))
+    in_files = named_tests()
+    everywhere = set().union(*in_files.values())
+    for number, state in rows:
+        named = [(file, name) for file, name in TEST_NAME.findall(state) if file or name]
+        assert named or "Waits for" in state, f"row {number} names neither a test nor what it waits for"
+        for file, name in named:
+            assert not file or file in in_files, f"row {number} names {file}, which does not exist"
+            assert not name or name in (in_files[file] if file else everywhere), f"row {number}: no test {name}"
+
+
+def test_every_test_of_an_attack_stands_in_the_threat_model() -> None:
+    text = THREAT_MODEL.read_text(encoding="utf-8")
+    numbered = {name for names in named_tests().values() for name in names if re.match(r"test_row_\d\d_", name)}
+    assert {name for name in numbered if f"`{name}`" not in text} == set()
