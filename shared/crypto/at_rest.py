@@ -59,18 +59,26 @@ def load_or_create_kek(path: Path) -> Secret:
     if not os.path.lexists(path):
         _create(path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        raw = _read_private(path)
     except OSError as error:
         raise InputError("key_file_damaged", f"{path}: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError("key_file_damaged", f"{path} is not a regular file")
-        _check_private(status, path)
-        raw = file.read(KEK_BYTES + 1)
     if len(raw) != KEK_BYTES:
         raise InputError("key_file_damaged", f"{path} does not hold exactly {KEK_BYTES} bytes")
     return Secret(raw)
+
+
+def _read_private(path: Path) -> bytes:
+    # The checks are made on what was opened, not on what the name pointed to a moment before.
+    flags = ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC")
+    descriptor = os.open(path, os.O_RDONLY | sum(getattr(os, flag, 0) for flag in flags))
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError("key_file_damaged", f"{path} is not a regular file")
+        _check_private(status, path)
+        return os.read(descriptor, KEK_BYTES + 1)
+    finally:
+        os.close(descriptor)
 
 
 def _create(path: Path) -> None:

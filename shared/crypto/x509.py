@@ -18,10 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.canonical import sha256_hex
-from shared.crypto.secret import Secret
-from shared.errors import InputError, Misuse, PeerFault
+from shared.crypto import tls_key
+from shared.errors import InputError, PeerFault
 from shared.ids import check_id
 
+TlsKey = tls_key.TlsKey  # read with the certificates it is for
 BACKDATED = timedelta(minutes=5)  # a site's clock may be behind the coordinator's
 _ROOT_DAYS = 20 * 365
 _INTERMEDIATE_DAYS = 10 * 365
@@ -37,59 +38,6 @@ _UNREADABLE = (
     UnsupportedAlgorithm,
 )
 _Extensions = list[tuple[x509.ExtensionType, bool]]  # with whether a reader must understand it
-
-
-class TlsKey:
-    """An ECDSA P-256 key for TLS."""
-
-    __slots__ = ("ec_key",)
-
-    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
-        """Wrap a private key; use `generate` or `from_encrypted_pem`."""
-        self.ec_key = key
-
-    @classmethod
-    def generate(cls) -> "TlsKey":
-        """Make a new key."""
-        return cls(ec.generate_private_key(ec.SECP256R1()))
-
-    @classmethod
-    def from_encrypted_pem(cls, pem_bytes: bytes, password: Secret) -> "TlsKey":
-        """Return the key in an encrypted PKCS#8 file.
-
-        Raises:
-            PeerFault: ``at_rest_damaged`` for a wrong password, a damaged file or a key that is not P-256.
-        """
-        try:
-            key = serialization.load_pem_private_key(pem_bytes, password.reveal())
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise PeerFault("at_rest_damaged", "a TLS key file does not open under its password") from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-            raise PeerFault("at_rest_damaged", "a TLS key file holds another kind of key than P-256")
-        return cls(key)
-
-    def to_encrypted_pem(self, password: Secret) -> bytes:
-        """Return encrypted PKCS#8 PEM, which `ssl.SSLContext.load_cert_chain` reads with ``password=secret.reveal``.
-
-        Raises:
-            Misuse: ``key_length`` for a password that is not 1 to 1000 bytes long.
-        """
-        if not 1 <= len(password) <= 1000:
-            raise Misuse("key_length", "the password of a TLS key file has 1 to 1000 bytes")
-        return self.ec_key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.BestAvailableEncryption(password.reveal()),
-        )
-
-    @property
-    def public(self) -> ec.EllipticCurvePublicKey:
-        """Return the public half, for this module's own use."""
-        return self.ec_key.public_key()
-
-    def __repr__(self) -> str:
-        """Show nothing."""
-        return "TlsKey(<secret>)"
 
 
 @dataclass(frozen=True, slots=True)

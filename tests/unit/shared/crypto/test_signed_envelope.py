@@ -81,7 +81,8 @@ def test_keyid_swapped_or_unknown() -> None:
 
 def test_signature_list_is_exactly_one() -> None:
     signature = json.loads(sign_envelope("decision", PAYLOAD, "site-a", KEY))["signatures"][0]
-    for signatures in ([], [signature, signature], {}, [signature["sig"]], [{**signature, "cert": "x"}], None):
+    lists: list[Any] = [[], [signature, signature], {}, [signature["sig"]], [{**signature, "cert": "x"}], None]
+    for signatures in lists:
         assert code_of(envelope_with(signatures=signatures)) == "envelope_malformed"
 
 
@@ -93,7 +94,7 @@ def test_missing_and_extra_members(member: str) -> None:
     assert code_of(envelope_with(extra=1)) == "envelope_malformed"
 
 
-def test_other_spellings_of_the_same_json_are_refused() -> None:
+def test_row_23_other_spellings_of_the_same_json_are_refused() -> None:
     raw = sign_envelope("decision", PAYLOAD, "site-a", KEY)
     assert code_of(json.dumps(json.loads(raw)).encode()) == "envelope_malformed"  # blanks
     assert code_of(raw + b"\n") == "envelope_malformed"
@@ -141,7 +142,7 @@ def _signed_bytes(body: bytes) -> bytes:
         b'{"a":' + b"[" * 900 + b"]" * 900 + b"}",
     ],
 )
-def test_well_signed_but_ambiguous_payloads_are_refused(body: bytes) -> None:
+def test_row_23_well_signed_but_ambiguous_payloads_are_refused(body: bytes) -> None:
     assert code_of(_signed_bytes(body)) == "envelope_malformed"
 
 
