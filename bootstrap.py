@@ -38,9 +38,9 @@ OLDEST_PYTHON = (3, 11)
 FREE_BYTES_NEEDED = 3 * 1024**3  # a CPU build takes 1.5 GB installed, and pip unpacks next to it
 HEARTBEAT_SECONDS = 10.0
 
-# What pip prints when something is wrong, and what to do about it. The first match wins: an index that cannot be
-# reached also "has no matching distribution".
-UNREACHABLE = r"(NewConnection|NameResolution|ConnectTimeout|ReadTimeout|Proxy|ConnectionReset)Error|ead timed out"
+# What pip prints when something is wrong, and what to do about it. The first match wins.
+NETWORK_ADVICE = """Behind a proxy set HTTPS_PROXY; for a mirror set PIP_INDEX_URL; to install from a folder of
+  wheels set PIP_NO_INDEX=1 and PIP_FIND_LINKS=FOLDER."""
 REMEDIES = (
     (r"No space left on device|Errno 28", "The disk is full. Free 3 GB (6 GB for a CUDA build of torch)."),
     (
@@ -48,14 +48,16 @@ REMEDIES = (
         "The package index's certificate is not trusted. Behind an inspecting proxy, point PIP_CERT at its CA file.",
     ),
     (
-        UNREACHABLE + "|name resolution|Connection refused|Network is unreachable",
-        """The package index cannot be reached. Behind a proxy set HTTPS_PROXY; for a mirror set PIP_INDEX_URL;
-  to install from a folder of wheels set PIP_NO_INDEX=1 and PIP_FIND_LINKS=FOLDER.""",
+        r"(NewConnection|NameResolution|Timeout|Proxy|ConnectionReset)Error|ead timed out|Connection refused",
+        f"The package index cannot be reached. {NETWORK_ADVICE}",
+    ),
+    (
+        r"from versions: none",
+        f"The package index cannot be reached, or has nothing for this Python and system. {NETWORK_ADVICE}",
     ),
     (
         r"No matching distribution found",
-        """The package index has no build for this Python and system.
-  Try another Python (3.11 to 3.14), or another index through PIP_INDEX_URL or PIP_FIND_LINKS.""",
+        "The package index has no build for this Python and system. Try another Python (3.11 to 3.14) or index.",
     ),
     (r"Permission denied|WinError 5|Errno 13", "A file cannot be written. Is another Mitral still running from .venv?"),
 )
@@ -141,17 +143,17 @@ def pip_install(title: str, arguments: list[str]) -> None:
     lines: list[str] = []
     with LOG.open("a", encoding="utf-8") as log:
         log.write(f"$ {' '.join(command)}\n")
-        pip = subprocess.Popen(
+        with subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-        )
-        for line in pip.stdout or ():
-            log.write(line)
-            lines.append(line)
-            step = re.match(r"\s*(Collecting|Downloading|Building|Installing) \S+", line)
-            if step and time.monotonic() - last_sign > HEARTBEAT_SECONDS:
-                last_sign = time.monotonic()
-                say(f"  {last_sign - started:4.0f} s  {step.group().strip()[:100]}")
-    if pip.wait() == 0:
+        ) as pip:
+            for line in pip.stdout or ():
+                log.write(line)
+                lines.append(line)
+                step = re.match(r"\s*(Collecting|Downloading|Building|Installing) \S+", line)
+                if step and time.monotonic() - last_sign > HEARTBEAT_SECONDS:
+                    last_sign = time.monotonic()
+                    say(f"  {last_sign - started:4.0f} s  {step.group().strip()[:100]}")
+    if pip.returncode == 0:
         say(f"  done in {time.monotonic() - started:.0f} s")
         return
     telling = "".join(line for line in lines if not line.startswith("WARNING: Location"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate import NOTICE, PAGES, REFERENCE
+from docs.generate import DOCS, NOTICE, PAGES, PHASES, PROTOCOL
 from tests.support.tree import ROOT, name_of, parsed, python_files, text_files
 
 DOCUMENTS = [path for path in text_files() if path.suffix == ".md"]
@@ -34,12 +34,18 @@ def named_tests() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_reference_page_is_fresh(page: str) -> None:
-    assert (REFERENCE / page).read_text(encoding="utf-8") == NOTICE + PAGES[page](), "run `make docs`"
+def test_generated_page_is_fresh(page: str) -> None:
+    assert (DOCS / page).read_text(encoding="utf-8") == NOTICE + PAGES[page](), "run `make docs`"
 
 
 def test_every_reference_page_is_generated() -> None:
-    assert {path.name for path in REFERENCE.glob("*.md")} == set(PAGES)
+    written = {path.name for path in (DOCS / "reference").glob("*.md")}
+    assert {f"reference/{name}" for name in written} == {page for page in PAGES if page.startswith("reference/")}
+
+
+def test_every_protocol_file_is_on_the_page_of_messages() -> None:
+    # problems.py turns errors into documents and back; its table is the page of problems.
+    assert {path.stem for path in PROTOCOL.glob("*.py")} - {"__init__", "problems"} == set(PHASES)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
