@@ -46,6 +46,19 @@ CODES: dict[str, Code] = {
     "key_file_damaged": Code(400, "A key file is damaged", "Restore it from the backup; what it sealed cannot be read without it."),
     "fingerprint_malformed": Code(400, "A fingerprint is malformed", "Type the four groups of five characters."),
     # --- secure aggregation (shared/secagg) ------------------------------------------------------------------------
+    "roster_malformed": Code(400, "A roster is malformed", "Ask the coordinator for the roster again and report it if it persists."),
+    "roster_federation": Code(409, "A roster is of another federation", "Do not approve it; ask who sent it."),
+    "roster_version": Code(409, "A roster version does not follow", "Do not approve it; version numbers only go up."),
+    "roster_prev": Code(409, "A roster does not name its predecessor", "Do not approve it; the history may have been rewritten."),
+    "roster_kem_seq": Code(409, "Keys changed without a new number", "The site renews its keys under a higher kem_seq."),
+    "roster_unapproved": Code(409, "A roster lacks signatures", "Wait until every listed site has approved it."),
+    "roster_quorum": Code(409, "Too few members agreed", "More members of the last version have to approve it."),
+    "roster_approval_foreign": Code(400, "An approval is of something else", "Sign the roster version that is being approved."),
+    "certificate_statement": Code(400, "A close statement does not fit", "Nothing is released; the coordinator is at fault."),
+    "certificate_signer": Code(400, "A decision comes from the wrong site", "Nothing is released; the coordinator is at fault."),
+    "certificate_forged": Code(400, "A decision does not verify", "Nothing is released; the coordinator is at fault."),
+    "certificate_short": Code(400, "A certificate has too few decisions", "Nothing is released until enough sites signed."),
+    "certificate_threshold": Code(400, "A threshold is too low", "Nothing is released; the study needs more sites."),
     # --- protocol messages (shared/protocol) -----------------------------------------------------------------------
     "message_malformed": Code(400, "A message does not have the agreed form", "Update the older side; see docs/protocol/messages.md."),
     # --- enrolment and certificates --------------------------------------------------------------------------------
@@ -58,6 +71,19 @@ CODES: dict[str, Code] = {
     # --- site agent ------------------------------------------------------------------------------------------------
     # --- data sets and training ------------------------------------------------------------------------------------
     # --- study files and the workbench -----------------------------------------------------------------------------
+    "study_file_missing": Code(400, "A study file cannot be read", "Check the path; `mitral study new` writes one."),
+    "study_file_invalid": Code(400, "A study file has problems", "Correct the lines; docs/reference/study-file.md has every key."),
+    "study_file_exists": Code(400, "The file exists already", "Give another name, or --force to replace it."),
+    "study_federation": Code(400, "The study names another federation", "Write the federation's id into the study file."),
+    "access_file_missing": Code(400, "The access file cannot be read", "Give the file you got from the administrator."),
+    "access_file_malformed": Code(400, "The access file is malformed", "Ask the administrator for a new one."),
+    "access_file_permissions": Code(400, "The access file can be read by others", "Set the access file to mode 0600."),
+    "coordinator_answer": Code(503, "The answer is not from a coordinator", "Check the address, and proxies on the way."),
+    "blob_damaged": Code(502, "Bytes do not have their digest", "Try again; if it repeats, the store is damaged."),
+    "model_version_missing": Code(404, "There is no such model version yet", "Wait for the first finished round."),
+    "extra_missing": Code(400, "A part of Mitral is not installed", "Run the pip command in the message."),
+    "rehearsal_failed": Code(500, "A step of the rehearsal failed", "Read the log files named in the message."),
+    "rehearsal_timeout": Code(503, "A step of the rehearsal took too long", "Read the log files; on a busy machine, try again."),
     # --- audit log -------------------------------------------------------------------------------------------------
 }
 

@@ -35,7 +35,9 @@ def test_what_is_signed_is_what_is_read(payload: dict[str, object], kind: str, s
 
 
 @given(payloads, kinds, sites, st.data())
-def test_row_23_any_changed_byte_is_refused(payload: dict[str, object], kind: str, site: str, data: st.DataObject) -> None:
+def test_row_23_any_changed_byte_is_refused(
+    payload: dict[str, object], kind: str, site: str, data: st.DataObject
+) -> None:
     raw = bytearray(sign_envelope(kind, payload, site, KEYS[site]))
     position = data.draw(st.integers(0, len(raw) - 1))
     raw[position] ^= data.draw(st.integers(1, 255))
