@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shared.errors import CODES
+from workbench.study_fields import SECTIONS, TASK_FIELDS, Field, Required, fields_of
 
 DOCS = Path(__file__).resolve().parent
 PROTOCOL = DOCS.parent / "shared/protocol"
@@ -89,9 +90,48 @@ def messages() -> str:
     return text
 
 
+def default_of(field: Field) -> str:
+    """Return what holds when a key is left out."""
+    if isinstance(field.default, Required):
+        return "required"
+    if field.default is None:
+        return "see meaning"
+    text = "true" if field.default is True else str(field.default).replace("'", "")
+    return f"`{text}`"
+
+
+def study_file() -> str:
+    """Return the page of every key of a study file, section by section."""
+    text = (
+        "# The study file\n\n"
+        "One YAML file describes a study. `mitral study new` writes one with every key and its default; `mitral study\n"
+        "check` reads it, reports all problems at once with their lines, and names the nearest valid key for one it\n"
+        "does not know. The file becomes the study protocol (the plan), whose digest the hospitals approve. What is\n"
+        "left out takes its default when the plan is made, so a later version of Mitral changes no approved study.\n"
+    )
+    known: list[Field] = []
+    for task in TASK_FIELDS:
+        known += [field for field in fields_of(task) if field not in known]
+    for section, meaning in SECTIONS.items():
+        rows = []
+        for field in known:
+            if field.section == section:
+                tasks = [task for task in TASK_FIELDS if field in fields_of(task)]
+                only = [*(tasks if len(tasks) < len(TASK_FIELDS) else []), *field.models]
+                note = f" ({', '.join(only)} only)" if only else ""
+                shown = (field.kind.value, field.range_text(), default_of(field), field.meaning + note)
+                rows.append((f"`{field.name}`", *shown))
+        if rows:
+            title = f"`{section}`" if section else "Top level"
+            text += f"\n## {title}\n\n{meaning}.\n\n"
+            text += table(("Key", "Value", "Allowed", "Default", "Meaning"), *rows)
+    return text
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "protocol/messages.md": messages,
     "reference/problems.md": problems,
+    "reference/study-file.md": study_file,
 }
 
 
