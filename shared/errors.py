@@ -60,6 +60,7 @@ CODES: dict[str, Code] = {
     "certificate_short": Code(400, "A certificate has too few decisions", "Nothing is released until enough sites signed."),
     "certificate_threshold": Code(400, "A threshold is too low", "Nothing is released; the study needs more sites."),
     # --- protocol messages (shared/protocol) -----------------------------------------------------------------------
+    "layout_impossible": Code(500, "A context asks for a vector that does not exist", "Report this as a bug of Mitral."),
     "message_malformed": Code(400, "A message does not have the agreed form", "Update the older side; see docs/protocol/messages.md."),
     # --- enrolment and certificates --------------------------------------------------------------------------------
     "csr_invalid": Code(400, "A certificate request is invalid", "Send a request for a P-256 key, signed by that key."),
