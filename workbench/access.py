@@ -54,7 +54,9 @@ def load_access(path: Path | None) -> Access:
     except OSError as error:
         raise InputError("access_file_missing", f"{named}: {error.strerror}") from error
     if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise InputError("access_file_permissions", f"{named} has mode {stat.S_IMODE(mode):04o}: others can read the token")
+        raise InputError(
+            "access_file_permissions", f"{named} has mode {stat.S_IMODE(mode):04o}: others can read the token"
+        )
     try:
         content = AccessFile.parse(raw)
         root = from_b64u(content.root)

@@ -35,7 +35,9 @@ class CoordinatorClient:
         try:
             context.load_verify_locations(cadata=access.root)
         except ssl.SSLError as error:
-            raise InputError("access_file_malformed", "the root certificate of the access file cannot be read") from error
+            raise InputError(
+                "access_file_malformed", "the root certificate of the access file cannot be read"
+            ) from error
         self._http = httpx.Client(
             base_url=access.url,
             verify=context,
@@ -49,7 +51,9 @@ class CoordinatorClient:
         """Return the client."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close the connection."""
         self._http.close()
 
@@ -85,7 +89,9 @@ class CoordinatorClient:
         """Start, pause or stop a study."""
         return self._json("POST", f"/v1/studies/{study}/{verb}")
 
-    def watch(self, study: str, cursor: str = "", wait_seconds: int = POLL_SECONDS) -> tuple[str, StudyView, JsonObject]:
+    def watch(
+        self, study: str, cursor: str = "", wait_seconds: int = POLL_SECONDS
+    ) -> tuple[str, StudyView, JsonObject]:
         """Return (cursor, study, what each site does) as soon as it differs from `cursor`, or after `wait_seconds`."""
         answer = self._json(
             "GET",
@@ -146,7 +152,9 @@ def _error_of(response: httpx.Response) -> MitralError:
         known = None
     if known is not None:
         return known
-    return Unavailable("coordinator_answer", f"status {response.status_code} from {response.request.url.host}, not in our form")
+    return Unavailable(
+        "coordinator_answer", f"status {response.status_code} from {response.request.url.host}, not in our form"
+    )
 
 
 @contextmanager

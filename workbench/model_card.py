@@ -68,7 +68,7 @@ def model_card(view: StudyView, plan: Plan, log_checkpoint: str) -> JsonObject:
             "log_checkpoint": log_checkpoint,
         },
         "privacy": {
-            "secure_aggregation": f"SA1, sums of at least {_least_sum(published)} hospitals; no update was seen in clear",
+            "secure_aggregation": f"SA1, sums of {_least_sum(published)} or more hospitals; no update seen in clear",
             "differential_privacy": plan.dp,
         },
     }

@@ -11,7 +11,7 @@ _COMMENT_COLUMN = 44
 def example(task: str, today: date) -> str:
     """Return the text of a study file for `task` with every key that it can have, and what each means."""
     lines = [
-        "# A Mitral study file. `mitral study check FILE` says what is wrong with it; `mitral study submit FILE` sends it.",
+        "# A Mitral study file. `mitral study check FILE` says what is wrong; `mitral study submit FILE` sends it.",
         "# Keys marked TO FILL IN have no default. All others may be left out: what stands here is the default.",
     ]
     shown: set[str] = set()

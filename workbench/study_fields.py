@@ -1,4 +1,4 @@
-"""Every key of a study file, as data: its kind, range, default and meaning. The reader, the example and the reference page use it."""
+"""Every key of a study file, as data: kind, range, default and meaning. Reader, example and reference page use it."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -89,7 +89,9 @@ COMMON = (
     Field("study", Kind.ID, Required("my-study"), "the study's name on the wire, in logs and on the command line"),
     Field("title", Kind.TEXT, Required("A title people recognise"), "shown to the hospitals' data stewards", 1, 200),
     Field("purpose", Kind.TEXT, Required("What is asked, and who benefits"), "shown to the data stewards", 1, 2000),
-    Field("federation", Kind.ID, Required("my-federation"), "the federation's id; `mitral-coordinator init` was given it"),
+    Field(
+        "federation", Kind.ID, Required("my-federation"), "the federation's id; `mitral-coordinator init` was given it"
+    ),
     Field(
         "sites",
         Kind.IDS,
@@ -99,7 +101,13 @@ COMMON = (
         200,
     ),
     Field("not_after", Kind.DATE, Required("2027-12-31"), "no round is opened after this day"),
-    Field("preprocessing.normalise", Kind.CHOICE, "federated", "mean and deviation from a secure sum", choices=("federated", "none")),
+    Field(
+        "preprocessing.normalise",
+        Kind.CHOICE,
+        "federated",
+        "mean and deviation from a secure sum",
+        choices=("federated", "none"),
+    ),
     Field("training.rounds", Kind.INTEGER, 20, "train-and-aggregate cycles, at most", 1, 10_000),
     Field("training.local_epochs", Kind.INTEGER, 1, "passes over the hospital's data per round", 1, 1000),
     Field("training.batch_size", Kind.INTEGER, 32, "cases per step; 0: all of a hospital's in one", 0, 1_000_000),
@@ -112,11 +120,42 @@ COMMON = (
     Field("strategy.name", Kind.CHOICE, "fedavg", "average weighted by training cases", choices=("fedavg",)),
     Field("strategy.server_learning_rate", Kind.DECIMAL, "1", "1: the plain average", "0", "100", above_low=True),
     Field("secure_aggregation.b", Kind.INTEGER, 24, "bits sent per weight", 8, 32),
-    Field("secure_aggregation.q", Kind.INTEGER, None, "bits of one hospital's weight; default: b less what the sum needs", 2, 32),
-    Field("secure_aggregation.w_cap", Kind.INTEGER, 10_000, "most training cases of one hospital; near the truth is best", 1, 2**40),
-    Field("secure_aggregation.least_survivors", Kind.INTEGER, None, "fewest hospitals in a sum; default: as the roster asks", 3, 200),
-    Field("secure_aggregation.clip.default", Kind.DECIMAL, "1", "for every tensor that is not named", "0", "1000000", above_low=True),
-    Field("secure_aggregation.clip.tensors", Kind.CLIPS, {}, "other limits by tensor name", "0", "1000000", above_low=True),
+    Field(
+        "secure_aggregation.q",
+        Kind.INTEGER,
+        None,
+        "bits of one hospital's weight; default: b less what the sum needs",
+        2,
+        32,
+    ),
+    Field(
+        "secure_aggregation.w_cap",
+        Kind.INTEGER,
+        10_000,
+        "most training cases of one hospital; near the truth is best",
+        1,
+        2**40,
+    ),
+    Field(
+        "secure_aggregation.least_survivors",
+        Kind.INTEGER,
+        None,
+        "fewest hospitals in a sum; default: as the roster asks",
+        3,
+        200,
+    ),
+    Field(
+        "secure_aggregation.clip.default",
+        Kind.DECIMAL,
+        "1",
+        "for every tensor that is not named",
+        "0",
+        "1000000",
+        above_low=True,
+    ),
+    Field(
+        "secure_aggregation.clip.tensors", Kind.CLIPS, {}, "other limits by tensor name", "0", "1000000", above_low=True
+    ),
     Field("selection.metric", Kind.CHOICE, "auc", "of the federated validation data", choices=("auc", "loss")),
     Field("selection.patience", Kind.INTEGER, 0, "stop after this many rounds without gain; 0: never", 0, 10_000),
     Field("selection.min_delta", Kind.DECIMAL, "0.0005", "what counts as gain", "0", "1"),
@@ -135,7 +174,9 @@ _CLASSES = Field("task.classes", Kind.INTEGER, 2, "how many classes the label ha
 TASK_FIELDS = {
     "tabular": (
         _NAME,
-        Field("task.features", Kind.TEXTS, Required(["age", "blood_pressure"]), "columns every hospital has", 1, 10_000),
+        Field(
+            "task.features", Kind.TEXTS, Required(["age", "blood_pressure"]), "columns every hospital has", 1, 10_000
+        ),
         Field("task.label", Kind.TEXT, Required("outcome"), "the column to predict: 0, 1, ...", 1, 200),
         _CLASSES,
         Field("task.model.name", Kind.CHOICE, "logistic_regression", "the model", choices=TABULAR_MODELS),

@@ -1,4 +1,4 @@
-"""One YAML file becomes one study protocol. All errors at once; each names the key, its line and the nearest valid key."""
+"""One YAML file becomes one study protocol. All errors at once: each names the key, its line and the nearest valid key."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -86,7 +86,9 @@ def read_study(raw: bytes, name: str, now: datetime) -> StudyDraft:
     placeholders = [
         field.path
         for field in fields
-        if isinstance(field.default, Required) and field.path != "task.name" and _is_example(field, _value(values, field))
+        if isinstance(field.default, Required)
+        and field.path != "task.name"
+        and _is_example(field, _value(values, field))
     ]
     return StudyDraft(_as_plan(values), placeholders)
 
@@ -96,7 +98,9 @@ def _read(top: Section, field: Field, task: str | None, problems: list[Problem])
     if node is None:
         if isinstance(field.default, Required) and (task or not field.path.startswith("task.") or field.name == "name"):
             where = f" in section {field.section}" if field.section else ""
-            problems.append(Problem(_section_line(top, field.section), field.path, f"is missing{where}: {field.meaning}"))
+            problems.append(
+                Problem(_section_line(top, field.section), field.path, f"is missing{where}: {field.meaning}")
+            )
         return (None if isinstance(field.default, Required) else field.default), None
     if field.default is None and isinstance(node, Scalar) and node.tag == "null":
         return None, node.line
@@ -142,10 +146,14 @@ def _nearest(key: str, path: str, known: list[str], fields: tuple[Field, ...]) -
     if far:
         return f"the nearest valid key is {elsewhere[far[0]].path}"
     near = get_close_matches(lower, known, 1, 0)
-    return f"the nearest valid key is {near[0]} (valid here: {', '.join(known)})" if near else f"valid: {', '.join(known)}"
+    return (
+        f"the nearest valid key is {near[0]} (valid here: {', '.join(known)})" if near else f"valid: {', '.join(known)}"
+    )
 
 
-def _drop_what_the_model_lacks(values: JsonObject, top: Section, fields: tuple[Field, ...], problems: list[Problem]) -> None:
+def _drop_what_the_model_lacks(
+    values: JsonObject, top: Section, fields: tuple[Field, ...], problems: list[Problem]
+) -> None:
     for field in fields:
         model = values["task"]["model"]["name"]
         if field.models and model not in field.models:

@@ -1,4 +1,4 @@
-"""From what was written under one key of a study file to the value a plan carries, or to a problem that says what is wrong."""
+"""From what was written under one key of a study file to the value of a plan, or to a problem that says what is off."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A YAML file as nodes that know their lines, so that every error of a study file names one; safe, small and unambiguous.
+"""A YAML file as nodes that know their lines, so that every error of a study file names one; safe and unambiguous.
 
 Nothing is constructed from tags, duplicate keys and aliases are refused, and scalars keep the text that was written:
 ``0.10`` must become the decimal 0.1, not the float nearest to it.
@@ -57,7 +57,7 @@ class Section:
 Node = Scalar | Listing | Section
 
 
-def read_yaml(raw: bytes) -> tuple[Section, list[Problem]]:
+def read_yaml(raw: bytes) -> tuple[Section, list[Problem]]:  # noqa: PLR0911 (one return per flaw)
     """Return the top section of a YAML file and what is wrong with its form; an unreadable file is an empty section."""
     nothing = Section({}, {}, 1)
     if len(raw) > LARGEST_FILE_BYTES:

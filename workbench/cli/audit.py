@@ -1,4 +1,4 @@
-"""`mitral audit`: prove what happened, offline and without trusting the coordinator. Needs the base installation only."""
+"""`mitral audit`: prove what happened, offline, without trusting the coordinator. Needs the base installation only."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +20,9 @@ def verify(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An export of the log (a zip file).")],
     roster_hash: Annotated[
         str | None,
-        typer.Option("--roster-hash", metavar="H", help="The first roster's hash, known from elsewhere: the root of trust."),
+        typer.Option(
+            "--roster-hash", metavar="H", help="The first roster's hash, known from elsewhere: the root of trust."
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:

@@ -13,7 +13,9 @@ from workbench.access import load_access
 from workbench.cli import output
 from workbench.cli.extras import extra
 
-app = typer.Typer(help="Write, check, submit, steer, watch and fetch a study.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Write, check, submit, steer, watch and fetch a study.", no_args_is_help=True, rich_markup_mode=None
+)
 
 AccessOption = Annotated[
     Path | None, typer.Option("--access", metavar="FILE", help="The access file; default: what MITRAL_ACCESS names.")
@@ -94,7 +96,9 @@ def submit(file: FileArgument, access: AccessOption = None, json: JsonOption = F
     output.line(f"  plan:  {view.plan}  (the digest that the hospitals approve)")
     output.line(f"  model: {view.model}")
     output.line(f"  sites: {', '.join(view.sites)}")
-    output.remark(f"Next: each hospital runs `mitral-site studies approve {view.study} --data NAME`, then you start it.")
+    output.remark(
+        f"Next: each hospital runs `mitral-site studies approve {view.study} --data NAME`, then you start it."
+    )
 
 
 def _steer(study: str, verb: str, access: Path | None, json: bool) -> None:

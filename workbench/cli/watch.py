@@ -27,11 +27,11 @@ def follow(client: CoordinatorClient, study: str, *, as_json: bool, once: bool) 
         Unavailable: the coordinator was away for longer than a few minutes.
     """
     if as_json:
-        return _poll(client, study, lambda view, sites: _print_json(view, sites), once=once)
+        return _poll(client, study, _print_json, once=once)
     if sys.stdout.isatty() and not once:
         with Live(console=output.console(), refresh_per_second=4) as live:
             return _poll(client, study, lambda view, sites: live.update(picture(view, sites)), once=once)
-    shown: set[str] = set()
+    shown: dict[str, str] = {}
     return _poll(client, study, lambda view, sites: _print_new(view, sites, shown), once=once)
 
 
@@ -71,7 +71,9 @@ def picture(view: StudyView, sites: JsonObject) -> RenderableType:
     for one in view.rounds[-_LAST_ROUNDS:]:
         uploaded, survivors = f"{len(one.uploaded)}/{len(one.invited)}", str(len(one.survivors) or "")
         rounds.add_row(round_name(one), one.state, uploaded, survivors, metric_text(one.metrics, "auc"))
-    best = Text(f"best: round {view.best_round}, AUC {metric_text(view.best_metrics, 'auc')}" if view.best_model else "")
+    best = Text(
+        f"best: round {view.best_round}, AUC {metric_text(view.best_metrics, 'auc')}" if view.best_model else ""
+    )
     return Group(head, states, Text(""), rounds, best)
 
 
@@ -92,20 +94,22 @@ def _print_json(view: StudyView, sites: JsonObject) -> None:
     output.line(json.dumps({"study": view.as_json(), "sites": sites}))
 
 
-def _print_new(view: StudyView, sites: JsonObject, shown: set[str]) -> None:
-    lines = [f"study {view.study}: {view.state}" + (f" ({view.reason})" if view.reason else "")]
+def _print_new(view: StudyView, sites: JsonObject, shown: dict[str, str]) -> None:
+    """Print what differs from what was printed last, one line per study, round and site."""
+    lines = {"study": f"study {view.study}: {view.state}" + (f" ({view.reason})" if view.reason else "")}
     for one in view.rounds:
         auc = metric_text(one.metrics, "auc")
-        lines.append(
+        lines[one.ctx_hash] = (
             f"round {round_name(one)}: {one.state}, {len(one.uploaded)}/{len(one.invited)} uploaded"
             + (f", survivors {', '.join(one.survivors)}" if one.survivors else "")
             + (f", AUC received {auc}" if auc else "")
             + (f", {one.reason}" if one.reason else "")
         )
-    lines += [f"site {site}: {now.get('doing')}" for site, now in sites.items() if view.state not in ENDED]
-    if view.state in ENDED and view.best_model:
-        lines.append(f"best model version: round {view.best_round}, {view.best_model}")
-    for text in lines:
-        if text not in shown:
-            shown.add(text)
+    if view.state not in ENDED:
+        lines |= {f"site {site}": f"site {site}: {now.get('doing')}" for site, now in sites.items()}
+    elif view.best_model:
+        lines["best"] = f"best model version: round {view.best_round}, {view.best_model}"
+    for key, text in lines.items():
+        if shown.get(key) != text:
+            shown[key] = text
             output.line(text)

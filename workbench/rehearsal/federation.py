@@ -1,4 +1,4 @@
-"""A whole federation on this machine: a coordinator and its sites as real processes, set up by their own command lines."""
+"""A whole federation on this machine: a coordinator and sites as real processes, set up by their own command lines."""
 
 import json
 import re
@@ -33,7 +33,7 @@ class SiteData:
 
 @dataclass(frozen=True)
 class FederationSettings:
-    """How the processes are started. `coordinator` and `site` become MITRAL_COORDINATOR_* and MITRAL_SITE_* settings."""
+    """How processes are started. `coordinator` and `site` become MITRAL_COORDINATOR_* and MITRAL_SITE_* settings."""
 
     name: str = "rehearsal"
     coordinator: Mapping[str, str] = field(default_factory=dict)
@@ -78,14 +78,17 @@ class Federation:
             "coordinator", "mitral-coordinator", "serve", "--state", str(self.coordinator_state)
         )
         self.agents = {
-            site: self._process(site, "mitral-site", "--state", str(self.site_state(site)), "run") for site in self.sites
+            site: self._process(site, "mitral-site", "--state", str(self.site_state(site)), "run")
+            for site in self.sites
         }
 
     def __enter__(self) -> Self:
         """Return the federation."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Stop every process."""
         self.stop()
 
@@ -109,7 +112,14 @@ class Federation:
         """Make the coordinator's authority and keys, start it, and issue the researcher's token."""
         self._say("coordinator: certificate authority, identity and log key")
         names = [argument for name in ("127.0.0.1", "localhost") for argument in ("--name", name)]
-        ports = ["--agent-port", str(self.agent_port), "--operator-port", str(self.operator_port), "--host", "127.0.0.1"]
+        ports = [
+            "--agent-port",
+            str(self.agent_port),
+            "--operator-port",
+            str(self.operator_port),
+            "--host",
+            "127.0.0.1",
+        ]
         state = ["--state", str(self.coordinator_state), "--federation", self.settings.name]
         self.run_coordinator_command("init", *state, *names, *ports)
         self._say("coordinator: two listeners over TLS")
@@ -135,10 +145,25 @@ class Federation:
 
     def _enrol_and_wait(self, site: str, invitation: Path) -> None:
         """Run `enrol --wait`, read the fingerprint it shows, and approve exactly that one as the administrator."""
-        command = [*program("mitral-site"), "--state", str(self.site_state(site)), "enrol", str(invitation), "--wait", "120"]
-        with (self.logs / f"{site}-cli.log").open("ab") as log, subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=self.environment
-        ) as process:
+        command = [
+            *program("mitral-site"),
+            "--state",
+            str(self.site_state(site)),
+            "enrol",
+            str(invitation),
+            "--wait",
+            "120",
+        ]
+        with (
+            (self.logs / f"{site}-cli.log").open("ab") as log,
+            subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+            ) as process,
+        ):
             shown = b""
             try:
                 for line in process.stdout or ():

@@ -127,7 +127,7 @@ class Process:
             self._running.send_signal(signal.SIGTERM)
 
     def stop(self) -> float:
-        """Send SIGTERM, wait, and return the seconds it took; what does not stop in time is killed with its children."""
+        """Send SIGTERM, wait, return the seconds it took; what does not stop in time is killed with its children."""
         if self._running is None or not self.is_running:
             return 0.0
         family, started = self.family(), time.monotonic()
