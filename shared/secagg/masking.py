@@ -81,7 +81,7 @@ def mask_update(
 ) -> MaskedVector:
     """Mask the one vector of `context` and hand its packed chunks to `sink` in order.
 
-    `update` is flat, float32, `layout.d` long. `tail` maps every item of the layout but the checksum to its values. When
+    `update` is flat, float32, `layout.d` long. `tail` has the values of every item but the checksum. When
     this raises, what `sink` has got must be thrown away; the context stays used.
 
     Raises:

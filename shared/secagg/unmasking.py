@@ -33,7 +33,7 @@ WordSink = Callable[[int, NDArray[np.int32]], None]
 class MaskedSum:
     """Everything that turns masked uploads into their sum.
 
-    `survivors` (U) is an ascending part of `cohort` (P); `self_secrets` holds b_i for i in U, `pair_seeds` holds s_ik at
+    `survivors` (U) is a part of `cohort` (P), both ascending; `self_secrets` holds b_i for i in U, `pair_seeds` s_ik at
     (i, k) for i in U and k in P without U, `chunk_sha256` the hashes of each survivor's signed manifest.
     """
 
