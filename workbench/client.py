@@ -27,8 +27,8 @@ class CoordinatorClient:
         PeerFault: ``certificate_untrusted``, ``blob_damaged``, ``message_malformed``.
     """
 
-    def __init__(self, access: Access) -> None:
-        """Prepare a connection; nothing is sent yet."""
+    def __init__(self, access: Access, transport: httpx.BaseTransport | None = None) -> None:
+        """Prepare a connection, or use `transport` for it; nothing is sent yet."""
         self.access = access
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -41,6 +41,7 @@ class CoordinatorClient:
         self._http = httpx.Client(
             base_url=access.url,
             verify=context,
+            transport=transport,
             timeout=_TIMEOUT,
             # A proxy from the environment is right for a distant coordinator and wrong for this machine.
             trust_env=not _is_loopback(httpx.URL(access.url).host),

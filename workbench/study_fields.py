@@ -5,6 +5,8 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any
 
+from shared.task_catalogue import AUGMENTATIONS
+
 
 class Kind(Enum):
     """What a key's value is, in the words of an error message."""
@@ -61,7 +63,7 @@ class Field:
         """Return the allowed values for people; empty when there is nothing to say."""
         if self.choices:
             return ", ".join(self.choices)
-        if self.kind in {Kind.INTEGER, Kind.INTEGERS, Kind.DECIMAL} and self.low is not None:
+        if self.kind in {Kind.INTEGER, Kind.INTEGERS, Kind.DECIMAL, Kind.CLIPS} and self.low is not None:
             return f"{'above' if self.above_low else 'from'} {self.low} to {self.high}"
         return ""
 
@@ -116,7 +118,7 @@ COMMON = (
     Field("training.momentum", Kind.DECIMAL, "0", "for sgd", "0", "0.9999"),
     Field("training.weight_decay", Kind.DECIMAL, "0", "pull of the weights to zero", "0", "10"),
     Field("training.seed", Kind.INTEGER, 7, "start of every random choice that is not a secret", 0, 2**53 - 1),
-    Field("training.augmentation", Kind.TEXTS, [], "random changes of the images; see the tasks page", 0, 32),
+    Field("training.augmentation", Kind.TEXTS, [], "random changes of the images", 0, 3, choices=AUGMENTATIONS),
     Field("strategy.name", Kind.CHOICE, "fedavg", "average weighted by training cases", choices=("fedavg",)),
     Field("strategy.server_learning_rate", Kind.DECIMAL, "1", "1: the plain average", "0", "100", above_low=True),
     Field("secure_aggregation.b", Kind.INTEGER, 24, "bits sent per weight", 8, 32),
@@ -159,7 +161,7 @@ COMMON = (
     Field("selection.metric", Kind.CHOICE, "auc", "of the federated validation data", choices=("auc", "loss")),
     Field("selection.patience", Kind.INTEGER, 0, "stop after this many rounds without gain; 0: never", 0, 10_000),
     Field("selection.min_delta", Kind.DECIMAL, "0.0005", "what counts as gain", "0", "1"),
-    Field("metrics.bins", Kind.INTEGER, 64, "bins of the score histograms that make the AUC", 2, 4096),
+    Field("metrics.bins", Kind.INTEGER, 64, "bins of the score histograms that make the AUC; even", 2, 4096),
     Field("deadlines.upload_seconds", Kind.INTEGER, 86_400, "time to train and upload", 1, 10**9),
     Field("deadlines.grace_seconds", Kind.INTEGER, 600, "for the others, once enough have uploaded", 0, 10**9),
     Field("deadlines.expire_seconds", Kind.INTEGER, 259_200, "then the round is given up", 1, 10**9),
@@ -186,7 +188,7 @@ TASK_FIELDS = {
         _NAME,
         _CLASSES,
         Field("task.image_size", Kind.INTEGER, 28, "images are scaled to this many pixels square", 28, 64),
-        Field("task.channels", Kind.INTEGER, 1, "1: grey, 3: colour", 1, 4),
+        Field("task.channels", Kind.INTEGER, 1, "1: grey, 3: colour", 1, 3, choices=("1", "3")),
         Field("task.model.name", Kind.CHOICE, "small_cnn", "the model", choices=IMAGE_MODELS),
     ),
 }

@@ -1,4 +1,4 @@
-"""One YAML file becomes one study protocol. All errors at once: each names the key, its line and the nearest valid key."""
+"""One YAML file becomes one study protocol. All errors at once; each names the key, its line and the nearest valid one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from shared.errors import InputError, MitralError
 from shared.protocol.study import Plan
 from shared.protocol.wire import VERSION
 from shared.strategies.registry import check_strategy
-from shared.task_catalogue import check_task
+from shared.task_catalogue import check_metrics, check_task
 from workbench.study_fields import SECTIONS, TASK_FIELDS, Field, Required, every_field, fields_of
 from workbench.study_values import WrongValueError, convert
 from workbench.yaml_lines import Listing, Node, Problem, Scalar, Section, read_yaml
@@ -187,12 +187,18 @@ def _together(values: JsonObject, given: dict[str, int], now: datetime) -> Itera
         yield problem("deadlines.expire_seconds", "must be longer than upload_seconds and grace_seconds together")
     if parse_timestamp(values["not_after"]) <= now:
         yield problem("not_after", "this day is over")
-    for key, check in (("task", check_task), ("strategy", check_strategy)):
+    for key, check in (("task", check_task), ("strategy", check_strategy), ("metrics", check_metrics)):
         try:
             values[key] = check(values[key])
         except MitralError as error:
-            line = next((given[path] for path in given if path.startswith(f"{key}.")), 1)
-            yield Problem(line, key, error.detail)
+            yield Problem(_line_of_detail(key, error.detail, given), key, error.detail)
+
+
+def _line_of_detail(section: str, detail: str, given: dict[str, int]) -> int:
+    """Return the line of the key that a check's message names ("tabular.features: ..."), or of the section."""
+    named = detail.partition(":")[0].partition(".")[2]
+    in_section = [line for path, line in given.items() if path.startswith(f"{section}.")]
+    return given.get(f"{section}.{named}", min(in_section, default=1))
 
 
 def _as_plan(values: JsonObject) -> JsonObject:

@@ -107,12 +107,15 @@ def _integer(field: Field, node: Node) -> int:
     scalar = _scalar(field, node)
     if scalar.tag in {"bool", "timestamp"} or not _WHOLE.fullmatch(scalar.text) or len(scalar.text) > 20:
         raise WrongValueError(f"{scalar.text[:40]!r} is not a whole number", node.line)
-    return int(_in_range(field, Decimal(int(scalar.text)), node))
+    number = int(_in_range(field, Decimal(int(scalar.text)), node))
+    if field.choices:
+        _choice(field, node)
+    return number
 
 
 def _choice(field: Field, node: Node) -> str:
     text = _text(field, node)
-    if text not in field.choices:
+    if field.choices and text not in field.choices:
         near = get_close_matches(text, field.choices, 1, 0.4)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise WrongValueError(f"{text[:40]!r} is not one of {', '.join(field.choices)}{hint}", node.line)
@@ -159,7 +162,7 @@ _CONVERTERS: dict[Kind, Callable[[Field, Node], Any]] = {
     Kind.ID: _id,
     Kind.IDS: _list_of(_id, bounds_are_counts=True),
     Kind.TEXT: _bounded_text,
-    Kind.TEXTS: _list_of(_text, bounds_are_counts=True),
+    Kind.TEXTS: _list_of(_choice, bounds_are_counts=True),
     Kind.INTEGER: _integer,
     Kind.INTEGERS: _list_of(_integer, bounds_are_counts=False),
     Kind.DECIMAL: _decimal,

@@ -36,7 +36,7 @@ def new(
     from workbench.study_fields import TASKS
 
     if task not in TASKS:
-        raise InputError("task_unknown", f"{task!r} is not a task; there are {', '.join(TASKS)}")
+        raise InputError("task_invalid", f"{task!r} is not a task; there are {', '.join(TASKS)}")
     text = example(task, datetime.now(UTC).date())
     if file is None:
         sys.stdout.write(text)
