@@ -1,0 +1,100 @@
+"""The chain of outcomes of a study, and the model versions it led to (PROTOCOLS A7 R5)."""
+
+import json
+from dataclasses import dataclass
+
+from shared.canonical import JsonObject
+from site_agent.storage.database import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutcome:
+    """An outcome this site has verified."""
+
+    study: str
+    index: int
+    ctx_hash: str
+    kind: str
+    round: int
+    outcome_hash: str
+    model: str
+
+
+_SELECT = 'SELECT study, "index", ctx_hash, kind, round, outcome_hash, model FROM outcome '
+
+
+def read_newest(tx: Transaction, study: str) -> StoredOutcome | None:
+    """Return the newest outcome of a study."""
+    row = tx.row(_SELECT + 'WHERE study = :study ORDER BY "index" DESC LIMIT 1', study=study)
+    return None if row is None else StoredOutcome(*row)
+
+
+def add_outcome(tx: Transaction, outcome: StoredOutcome, log_index: int) -> None:
+    """Add a verified outcome."""
+    tx.run(
+        'INSERT INTO outcome (study, "index", ctx_hash, kind, round, outcome_hash, model, log_index) VALUES'
+        " (:study, :number, :ctx_hash, :kind, :round, :outcome_hash, :model, :log_index)",
+        study=outcome.study,
+        number=outcome.index,
+        ctx_hash=outcome.ctx_hash,
+        kind=outcome.kind,
+        round=outcome.round,
+        outcome_hash=outcome.outcome_hash,
+        model=outcome.model,
+        log_index=log_index,
+    )
+
+
+def has_outcome(tx: Transaction, ctx_hash: str) -> bool:
+    """Return whether a context has ended with an outcome."""
+    return tx.value("SELECT 1 FROM outcome WHERE ctx_hash = :ctx_hash", ctx_hash=ctx_hash) is not None
+
+
+def add_model_version(tx: Transaction, study: str, model: str, outcome: int, origin: str) -> None:
+    """Note that a model version was accepted; a version that comes back keeps its first reason."""
+    tx.run(
+        "INSERT INTO model_version (study, model, outcome, origin) VALUES (:study, :model, :outcome, :origin)"
+        " ON CONFLICT (study, model) DO NOTHING",
+        study=study,
+        model=model,
+        outcome=outcome,
+        origin=origin,
+    )
+
+
+def has_model_version(tx: Transaction, study: str, model: str) -> bool:
+    """Return whether a model version was accepted in a study."""
+    return (
+        tx.value("SELECT 1 FROM model_version WHERE study = :study AND model = :model", study=study, model=model)
+        is not None
+    )
+
+
+def read_statistics(tx: Transaction, study: str) -> JsonObject | None:
+    """Return the federated statistics of a study."""
+    found = tx.value("SELECT statistics FROM statistics WHERE study = :study", study=study)
+    return None if found is None else dict(json.loads(found))
+
+
+def set_statistics(tx: Transaction, study: str, statistics: JsonObject, outcome: int) -> None:
+    """Store the federated statistics of a study; the newest outcome's count."""
+    tx.run(
+        "INSERT INTO statistics (study, statistics, outcome) VALUES (:study, :statistics, :outcome)"
+        " ON CONFLICT (study) DO UPDATE SET statistics = excluded.statistics, outcome = excluded.outcome",
+        study=study,
+        statistics=json.dumps(statistics),
+        outcome=outcome,
+    )
+
+
+def has_attestation(tx: Transaction, study: str, number: int) -> bool:
+    """Return whether this site attested a round's model version."""
+    return (
+        tx.value('SELECT 1 FROM attestation WHERE study = :study AND "round" = :number', study=study, number=number)
+        is not None
+    )
+
+
+def add_attestation(tx: Transaction, study: str, number: int, model: str, seq: int) -> None:
+    """Store the one attestation of a (study, round)."""
+    tx.add("attestation", study=study, round=number, model=model, seq=seq)
