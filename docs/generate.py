@@ -189,8 +189,8 @@ def value_name(option: TyperOption) -> str:
 def command_page(name: str, command: TyperCommand | TyperGroup) -> str:
     """Return one command, or a group's commands one after the other."""
     if isinstance(command, TyperGroup):
-        inner = [command_page(f"{name} {verb}", one) for verb, one in command.commands.items() if not one.hidden]
-        return "".join(inner)
+        members = cast("dict[str, TyperCommand | TyperGroup]", command.commands)
+        return "".join(command_page(f"{name} {verb}", one) for verb, one in members.items() if not one.hidden)
     rows = []
     for one in command.params:
         if isinstance(one, TyperArgument):
