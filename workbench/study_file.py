@@ -1,4 +1,4 @@
-"""One YAML file becomes one study protocol. All errors at once; each names the key, its line and the nearest valid one."""
+"""One YAML file becomes one study protocol. All errors at once, each with key, line and the nearest valid key."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -71,7 +71,7 @@ def read_yaml(raw: bytes) -> tuple[Section, list[Problem]]:  # noqa: PLR0911 (on
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
                 # A file of ten lines of aliases can stand for gigabytes, and a reader cannot see what a value is.
-                line = event.start_mark.line + 1
+                line = event.start_mark.line + 1 if event.start_mark else 1
                 return nothing, [Problem(line, "", f"*{event.anchor}: write the value out, aliases are not read")]
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:

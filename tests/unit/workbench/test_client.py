@@ -68,7 +68,9 @@ def test_an_access_file_that_others_can_read_is_refused(access_file: Path) -> No
 
 
 @pytest.mark.parametrize("change", [{"url": "http://127.0.0.1"}, {"token": None}, {"extra": 1}, {"root": "%%%"}])
-def test_a_malformed_access_file_is_refused_without_showing_the_token(access_file: Path, change: dict[str, object]) -> None:
+def test_a_malformed_access_file_is_refused_without_showing_the_token(
+    access_file: Path, change: dict[str, object]
+) -> None:
     content = json.loads(access_file.read_text())
     access_file.write_text(json.dumps({**content, **change}))
     with pytest.raises(InputError) as caught:

@@ -1,6 +1,7 @@
 """Study files: what is written becomes the plan, and what is wrong is named with its line and the nearest valid key."""
 
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import pytest
 import yaml
@@ -33,7 +34,7 @@ def read(text: str) -> StudyDraft:
 def problems(text: str) -> list[tuple[int, str, str]]:
     with pytest.raises(StudyFileError) as caught:
         read(text)
-    return [tuple(problem) for problem in caught.value.problems]
+    return [(problem.line, problem.key, problem.text) for problem in caught.value.problems]
 
 
 def only_problem(text: str) -> tuple[int, str, str]:
@@ -218,11 +219,9 @@ def test_an_alias_bomb_is_refused_before_it_expands() -> None:
         read_study("\n".join(lines).encode(), "study.yaml", NOW)
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: object) -> None:
-    from pathlib import Path
-
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        load_study_file(Path(str(tmp_path)) / "none.yaml", NOW)
+        load_study_file(tmp_path / "none.yaml", NOW)
     assert caught.value.code == "study_file_missing"
     assert "none.yaml" in caught.value.detail
 

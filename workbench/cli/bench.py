@@ -1,0 +1,30 @@
+"""`mitral bench`: the figures of the benchmark page, measured on this machine."""
+
+from typing import Annotated
+
+import typer
+
+from workbench.cli import output
+from workbench.cli.extras import extra
+
+app = typer.Typer(help="Measure what the benchmark page states.", no_args_is_help=True, rich_markup_mode=None)
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
+
+
+@app.command("round")
+def whole_round(
+    dimension: Annotated[int, typer.Option("--dimension", help="At least this many weights.")] = 1_000_000,
+    sites: Annotated[int, typer.Option("--sites", help="How many agents.")] = 4,
+    rounds: Annotated[int, typer.Option("--rounds", help="How many rounds are measured.")] = 10,
+    bits: Annotated[int, typer.Option("--bits", help="Bits sent per weight.")] = 24,
+    json: JsonOption = False,
+) -> None:
+    """Time whole secure rounds between real processes over mutual TLS, with a trivial training step."""
+    with extra("workbench"):
+        from workbench.benchmarks.round import measure_rounds
+    report = measure_rounds(dimension, sites, rounds, bits, output.remark)
+    if json:
+        output.as_json(report)
+        return
+    for name, value in report.items():
+        output.line(f"{name}: {value}")
