@@ -113,12 +113,16 @@ def _facts(report: JsonObject) -> list[str]:
     saw, difference = report["coordinator_saw"], report["difference_to_float64"]
     verified = "verified offline: every signature, the tree and the protocol's rules hold"
     return [
-        f"The coordinator saw {saw['masked_vectors']} masked vectors ({saw['masked_bytes']:,} bytes) and "
-        f"{saw['sums']} sums; updates in clear: {saw['updates_in_clear']}.",
+        (
+            f"The coordinator saw {saw['masked_vectors']} masked vectors ({saw['masked_bytes']:,} bytes) and "
+            f"{saw['sums']} sums; updates in clear: {saw['updates_in_clear']}."
+        ),
         f"Rounds: {report['rounds']}; hospitals in each sum: {_runs(report['survivors_per_round'])}.",
-        f"Against the same federation in float64 without masks, the AUC differs by {abs(difference):.5f} "
-        f"({'within' if abs(difference) <= report['difference_allowed'] else 'MORE THAN'} the allowed "
-        f"{report['difference_allowed']}).",
+        (
+            f"Against the same federation in float64 without masks, the AUC differs by {abs(difference):.5f} "
+            f"({'within' if abs(difference) <= report['difference_allowed'] else 'MORE THAN'} the allowed "
+            f"{report['difference_allowed']})."
+        ),
         f"Log: {report['log_entries']} entries, {verified if report['log_verified'] else 'NOT VERIFIED'}.",
         f"Model: {report['model_digest']}",
         f"Files: {report['files']}",

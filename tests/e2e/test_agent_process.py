@@ -1,0 +1,142 @@
+"""The agent as a process: no listening socket, a stop within 5 seconds, one holder of an identity, a durable outbox."""
+
+import io
+import shutil
+import zipfile
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from tests.support.federation_fixture import Scene, approved_study, started_federation
+from workbench.rehearsal.federation import Federation
+from workbench.rehearsal.processes import Process, program
+
+STUDY = "agents"
+ALL = ("a", "b", "c", "d")
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with started_federation(tmp_path_factory.mktemp("agents")) as federation:
+        approved_study(federation, STUDY, {"deadlines": {"grace_seconds": 60}})
+        scene = Scene(federation, STUDY)
+        scene.warm_up()
+        yield scene
+
+
+def listening(federation: Federation, site: str) -> list[object]:
+    """Return every socket below an agent, children included, on which somebody could connect to it."""
+    found: list[object] = []
+    for process in federation.agents[site].family():
+        found += [one for one in process.net_connections(kind="inet") if one.status == psutil.CONN_LISTEN]
+        found += [one for one in process.net_connections(kind="udp") if not one.raddr]
+    return found
+
+
+def test_no_agent_and_no_training_child_listens(scene: Scene) -> None:
+    for site in scene.federation.sites:
+        # The agent and its warm training child: looking at one process only would prove less than it says.
+        assert len(scene.federation.agents[site].family()) >= 2
+        assert listening(scene.federation, site) == []
+
+
+def test_the_coordinator_would_be_seen_listening(scene: Scene) -> None:
+    ports = {
+        one.laddr.port
+        for process in scene.federation.coordinator.family()
+        for one in process.net_connections(kind="inet")
+        if one.status == psutil.CONN_LISTEN
+    }
+    assert ports == {scene.federation.agent_port, scene.federation.operator_port}
+
+
+def test_an_agent_killed_after_sealing_delivers_later_and_once(scene: Scene) -> None:
+    federation = scene.federation
+    scene.suspend("d")
+    ctx = scene.open_round()
+    scene.wait_uploaded(ctx, "a", "b", "c")
+    federation.coordinator.kill()
+    scene.resume("d")  # the order to train waits in its socket; there is nobody to send the update to
+    federation.wait_until(lambda: sealed_contexts(federation, "d") == [ctx], "d has sealed its update", 60)
+    federation.agents["d"].kill()
+    federation.start_coordinator()
+    assert scene.round(ctx).uploaded == ["a", "b", "c"]
+    scene.bring_back("d")
+    one = scene.wait_published(ctx)
+    assert one.survivors == list(ALL)
+    assert sealed_contexts(federation, "d") == []
+
+
+def sealed_contexts(federation: Federation, site: str) -> list[str]:
+    """Return the contexts whose sealed update still waits in a site's outbox."""
+    return [str(one["ctx_hash"]) for one in federation.status(site)["outbox"]]
+
+
+def test_a_copy_of_a_state_directory_is_noticed(scene: Scene) -> None:
+    federation = scene.federation
+    copied = federation.site_state("c-copy")
+    shutil.copytree(federation.site_state("c"), copied)
+    command = [*program("mitral-site"), "--state", str(copied), "run"]
+    twin = Process("c-copy", command, federation.logs / "c-copy.log", federation.environment)
+    twin.start()
+    try:
+        # Whoever holds the lease afterwards, the other one is told so and an alert stands in the log.
+        federation.wait_until(lambda: "instance_conflict" in both_logs(federation), "the conflict is noticed", 60)
+    finally:
+        twin.stop()
+        federation.agents["c"].stop()
+    federation.agents["c"].start()
+    scene.bring_back("c")
+    with federation.client(admin=True) as client:
+        export = federation.folder / "audit.zip"
+        export.write_bytes(client.log_export())
+    assert b"alert." in entries_of(export.read_bytes())
+
+
+def both_logs(federation: Federation) -> str:
+    return "".join((federation.logs / f"{name}.log").read_text() for name in ("c", "c-copy"))
+
+
+def entries_of(raw: bytes) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        return b"".join(archive.read(name) for name in archive.namelist())
+
+
+def test_a_port_in_use_is_named_and_nothing_keeps_running(scene: Scene) -> None:
+    federation = scene.federation
+    # A second state directory, whose settings ask for the agent port that the running coordinator holds.
+    state = federation.folder / "second"
+    ports = ["--agent-port", str(federation.agent_port), "--operator-port", "0", "--host", "127.0.0.1"]
+    federation.run_coordinator_command(
+        "init", "--state", str(state), "--federation", "second", "--name", "127.0.0.1", *ports
+    )
+    second = Process(
+        "second",
+        [*program("mitral-coordinator"), "serve", "--state", str(state)],
+        federation.logs / "second.log",
+        federation.environment,
+    )
+    second.start()
+    try:
+        federation.wait_until(lambda: not second.is_running, "the second coordinator gives up", 30)
+    finally:
+        second.stop()
+    assert second.exit_code not in {0, 70}
+    assert "port_in_use" in second.log_tail()
+    assert str(federation.agent_port) in second.log_tail()
+
+
+def test_both_sides_stop_within_five_seconds_and_go_on_afterwards(scene: Scene) -> None:
+    federation = scene.federation
+    scene.suspend("d")
+    ctx = scene.open_round()
+    scene.wait_uploaded(ctx, "a", "b", "c")
+    for process in (federation.agents["a"], federation.coordinator, federation.agents["b"]):
+        assert process.stop() < 5
+        assert process.exit_code == 0
+    federation.start_coordinator()
+    scene.bring_back("a", "b")
+    scene.resume("d")
+    one = scene.wait_published(ctx)
+    assert one.survivors == list(ALL)
