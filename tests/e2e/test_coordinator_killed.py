@@ -1,4 +1,4 @@
-"""kill -9 of the coordinator in every state that waits for sites: it resumes where it was; nothing delivered is lost."""
+"""kill -9 of the coordinator in every state that waits for sites: it goes on where it was; deliveries are kept."""
 
 from collections.abc import Iterator
 

@@ -154,6 +154,7 @@ def _kill(process: psutil.Process) -> None:
         process.wait(1)
     except psutil.TimeoutExpired:
         process.kill()
+        psutil.wait_procs([process], 2)
 
 
 def run_once(name: str, *arguments: str, environment: Mapping[str, str], log: Path, seconds: float = 120) -> str:
