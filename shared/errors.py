@@ -137,6 +137,8 @@ CODES: dict[str, Code] = {
     "coordinator_answer": Code(503, "The answer is not from a coordinator", "Check the address, and proxies on the way."),
     "blob_damaged": Code(502, "Bytes do not have their digest", "Try again; if it repeats, the store is damaged."),
     "model_version_missing": Code(404, "There is no such model version yet", "Wait for the first finished round."),
+    "export_missing": Code(400, "There is no such export", "Give the zip file that `mitral-coordinator audit export` wrote."),
+    "export_not_verified": Code(400, "An audit export does not verify", "Keep the export: it is evidence."),
     "bench_arguments": Code(400, "A benchmark cannot be run like this", "Give numbers within the limits in the message."),
     "demo_arguments": Code(400, "The demo cannot be run like this", "See `mitral demo --help`."),
     "extra_missing": Code(400, "A part of Mitral is not installed", "Run the pip command in the message."),

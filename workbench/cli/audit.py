@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from shared.errors import InputError, PeerFault
 from workbench.cli import output
 
 app = typer.Typer(help="Verify the audit log offline.", no_args_is_help=True, rich_markup_mode=None)
@@ -21,12 +22,25 @@ def verify(
     roster_hash: Annotated[
         str | None,
         typer.Option(
-            "--roster-hash", metavar="H", help="The first roster's hash, known from elsewhere: the root of trust."
+            "--roster-hash", metavar="H", help="A roster's hash, known from elsewhere: without it nothing is anchored."
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Recompute the tree, and check every signature, disclosure and rule of the protocol in an export."""
-    from shared.audit.verify import verify_export
+    from shared.audit import verify as verifier
 
-    output.report(verify_export(file, roster_hash), json)
+    if not file.is_file():
+        raise InputError("export_missing", f"{file} is not a file")
+    if roster_hash is not None and not verifier.HASH.fullmatch(roster_hash):
+        raise InputError("hash_malformed", f"--roster-hash {roster_hash[:80]!r} is not 64 lowercase hex digits")
+    report = verifier.verify(file, roster_hash)
+    if json:
+        findings = [{"rule": one.rule, "holds": one.holds, "sentence": one.sentence} for one in report.findings]
+        output.as_json({"verified": report.ok, "anchored": roster_hash is not None, "findings": findings})
+    else:
+        for text in report.lines():
+            output.line(text)
+    if not report.ok:
+        broken = next((one for one in report.findings if one.holds is False), report.findings[0])
+        raise PeerFault("export_not_verified", f"{broken.rule}: {broken.sentence}")
