@@ -30,7 +30,7 @@ def listening(federation: Federation, site: str) -> list[object]:
     found: list[object] = []
     for process in federation.agents[site].family():
         found += [one for one in process.net_connections(kind="inet") if one.status == psutil.CONN_LISTEN]
-        found += [one for one in process.net_connections(kind="udp") if not one.raddr]
+        found += [one for one in process.net_connections(kind="udp") if len(one.raddr) == 0]
     return found
 
 

@@ -16,6 +16,7 @@ SITES = ("a", "b", "c", "d")
 FEATURES = 4
 CASES = 60
 FEDERATION = "e2e"
+SPLIT = "60/20/20"
 
 
 def tiny_cases(path: Path, seed: int) -> Path:
@@ -34,7 +35,7 @@ def tiny_cases(path: Path, seed: int) -> Path:
 def tiny_data(folder: Path, sites: tuple[str, ...] = SITES) -> dict[str, SiteData]:
     """Write one table per site."""
     folder.mkdir(parents=True, exist_ok=True)
-    options = ("--label", "label", "--split", "60/20/20", "--seed", "1")
+    options = ("--label", "label", "--split", SPLIT, "--seed", "1")
     return {site: SiteData(tiny_cases(folder / f"{site}.csv", index), options) for index, site in enumerate(sites)}
 
 

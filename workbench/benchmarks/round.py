@@ -74,7 +74,7 @@ def hidden_layers(dimension: int) -> list[int]:
 
 
 def _weights(size: int) -> int:
-    return (FEATURES + 1) * size + (size + 1) * size + (size + 1) * CLASSES
+    return (FEATURES + 1) * size + (size + 1) * size + (size + 1)  # two classes need one output
 
 
 def _cases(path: Path, seed: int) -> Path:
@@ -148,8 +148,8 @@ def _report(view: StudyView, seen: dict[str, float], rounds: int, plan: Plan) ->
     }
 
 
-def _between(start: str, end: str | None) -> float:
-    if end is None:
+def _between(start: str | None, end: str | None) -> float:
+    if start is None or end is None:
         raise Unavailable("rehearsal_failed", "a published round has no time of publication")
     return (parse_timestamp(end) - parse_timestamp(start)).total_seconds()
 

@@ -1,6 +1,7 @@
 """The demo's screen: readable at 80 columns, without a terminal and without colours."""
 
 import io
+from typing import Literal
 
 from rich.console import Console
 
@@ -55,7 +56,7 @@ def a_round(state: str = "PUBLISHED") -> RoundView:
     )
 
 
-def a_view(*rounds: RoundView, state: str = "running") -> StudyView:
+def a_view(*rounds: RoundView, state: Literal["running", "finished"] = "running") -> StudyView:
     return StudyView(
         study="s",
         title="A study",
