@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import sqlite3
 import zipfile
 from collections.abc import Iterator
 
@@ -30,7 +31,7 @@ def listening(federation: Federation, site: str) -> list[object]:
     found: list[object] = []
     for process in federation.agents[site].family():
         found += [one for one in process.net_connections(kind="inet") if one.status == psutil.CONN_LISTEN]
-        found += [one for one in process.net_connections(kind="udp") if len(one.raddr) == 0]
+        found += [one for one in process.net_connections(kind="udp") if not getattr(one, "raddr", None)]
     return found
 
 
@@ -69,8 +70,12 @@ def test_an_agent_killed_after_sealing_delivers_later_and_once(scene: Scene) -> 
 
 
 def sealed_contexts(federation: Federation, site: str) -> list[str]:
-    """Return the contexts whose sealed update still waits in a site's outbox."""
-    return [str(one["ctx_hash"]) for one in federation.status(site)["outbox"]]
+    """Return the contexts whose sealed update a site has not delivered yet, as its own database says."""
+    database = sqlite3.connect(f"file:{federation.site_state(site) / 'state.db'}?mode=ro", uri=True)
+    try:
+        return [str(row[0]) for row in database.execute("SELECT ctx_hash FROM round WHERE state = 'SEALED'")]
+    finally:
+        database.close()
 
 
 def test_a_copy_of_a_state_directory_is_noticed(scene: Scene) -> None:
