@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from shared.errors import InputError, PeerFault
+from shared.errors import PeerFault
+from workbench.audit import verify_export
 from workbench.cli import output
 
 app = typer.Typer(help="Verify the audit log offline.", no_args_is_help=True, rich_markup_mode=None)
@@ -28,13 +29,7 @@ def verify(
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Recompute the tree, and check every signature, disclosure and rule of the protocol in an export."""
-    from shared.audit import verify as verifier
-
-    if not file.is_file():
-        raise InputError("export_missing", f"{file} is not a file")
-    if roster_hash is not None and not verifier.HASH.fullmatch(roster_hash):
-        raise InputError("hash_malformed", f"--roster-hash {roster_hash[:80]!r} is not 64 lowercase hex digits")
-    report = verifier.verify(file, roster_hash)
+    report = verify_export(file, roster_hash)
     if json:
         findings = [{"rule": one.rule, "holds": one.holds, "sentence": one.sentence} for one in report.findings]
         output.as_json({"verified": report.ok, "anchored": roster_hash is not None, "findings": findings})
