@@ -156,6 +156,7 @@ CODES: dict[str, Code] = {
     "entry_unknown_type": Code(500, "A log entry has an unknown type", "Report this as a bug of Mitral."),
     "disclosure_mismatch": Code(400, "A disclosed value does not fit", "Keep value and salt: they are evidence."),
     "archive_malformed": Code(400, "An audit export cannot be built", "Look at the detail; report it if it persists."),
+    "export_roster_hash": Code(400, "A roster hash is malformed", "Give the 64 hex digits you have from elsewhere."),
 }
 
 

@@ -76,7 +76,7 @@ ENTRY_TYPES: dict[str, EntryType] = {
     "plan.approved": _act("authorisation", "U", "A steward approved a study protocol", "approval", "site", "plan"),
     "plan.withdrawn": _act("authorisation", "U", "A steward withdrew an approval", "approval", "site", "plan"),
     "budget.charged": _type("accounting", "U", "Privacy budget was spent"),
-    # --- pairings and rounds (A6, A7); a release of shares is logged by its hash only, never kept as evidence --------------------------------------------------------------------------------
+    # --- pairings and rounds (A6, A7). Released shares are logged by their hash only, never kept as evidence ----------
     "pairing.added": _type("accounting", "C", "A site sealed new secrets for its peers", "site", "serial", "pairing"),
     "pairing.complaint": _act(
         "accounting", "E", "A site cannot read what a peer sealed", "complaint", "site", "about", "code"
@@ -91,6 +91,9 @@ ENTRY_TYPES: dict[str, EntryType] = {
         "accounting", "E", "A share blob does not open", "complaint", "ctx_hash", "site", "about", "code"
     ),
     "round.close.proposed": _type("accounting", "U", "The survivors are proposed", "ctx_hash", "stmt_hash"),
+    "round.decided": _act(
+        "accounting", "U", "A site signed the survivors", "decision", "ctx_hash", "stmt_hash", "site"
+    ),
     "round.cert": _act("accounting", "U", "Enough sites signed the survivors", "decision", "ctx_hash", "stmt_hash"),
     "round.unmask": _type("accounting", "C", "A site released its shares", "ctx_hash", "stmt_hash", "site", "response"),
     "round.result": _type("accounting", "U", "A sum was published", "ctx_hash", "stmt_hash", "outcome"),

@@ -71,6 +71,11 @@ class Note:
     signatures: tuple[NoteSignature, ...]
 
 
+def witness_name(origin: str, site_id: str) -> str:
+    """Return the key name a site cosigns under: ``fed.example/log/1`` gives ``fed.example/site/<site id>``."""
+    return f"{origin.rpartition('/log/')[0] or origin}/site/{site_id}"
+
+
 def decode_vkey(text: str) -> LogVkey:
     """Parse a verifier key and check that its key id fits.
 

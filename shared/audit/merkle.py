@@ -6,7 +6,7 @@ covers the ``2**level`` leaves from ``index * 2**level`` on. Everything here rea
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from shared.errors import Misuse, PeerFault
 
@@ -15,12 +15,11 @@ EMPTY_ROOT = hashlib.sha256(b"").digest()
 NodeReader = Callable[[int, int], bytes]  # (level, index) -> hash of a complete subtree
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A complete subtree's hash and its place."""
+class Node(NamedTuple):
+    """A complete subtree's place (its `level`, and its `position` there) and hash."""
 
     level: int
-    index: int
+    position: int
     hash: bytes
 
 
@@ -60,7 +59,7 @@ class Frontier:
         self.size += 1
         while self._peaks and self._peaks[-1].level == made[-1].level:
             left = self._peaks.pop()
-            made.append(Node(left.level + 1, left.index // 2, node_hash(left.hash, made[-1].hash)))
+            made.append(Node(left.level + 1, left.position // 2, node_hash(left.hash, made[-1].hash)))
         self._peaks.append(made[-1])
         return made
 

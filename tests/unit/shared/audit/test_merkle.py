@@ -70,8 +70,8 @@ def test_append_gives_exactly_the_completed_subtrees() -> None:
         made = frontier.append(leaf)
         assert [node.level for node in made] == list(range(((size + 1) & -(size + 1)).bit_length()))
         for node in made:
-            assert node.index == size >> node.level
-            stored[node.level, node.index] = node.hash
+            assert node.position == size >> node.level
+            stored[node.level, node.position] = node.hash
         assert frontier.root() == TREE_ROOTS[size + 1]
         again = Frontier.load(size + 1, lambda level, index: stored[level, index])
         assert (again.size, again.root()) == (size + 1, frontier.root())
