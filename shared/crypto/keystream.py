@@ -6,6 +6,8 @@ many of them are read in turn, so that the words of one block stay in the proces
 stream is added to it.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
@@ -62,6 +64,22 @@ class KeystreamBlock:
             raise Misuse("stream_position", f"a block of {self.capacity} words cannot hold {count}")
         stream.encrypt_into(self._zeros[: count * self._bytes], self._out)
         return self._words[:count]
+
+    def add_into(self, words: Words, plus: Sequence[Keystream], minus: Sequence[Keystream]) -> None:
+        """Add the next words of each stream in `plus` to `words` and subtract those of `minus`.
+
+        Raises:
+            Misuse: ``stream_position`` for more words than the block holds.
+        """
+        if len(words) > self.capacity:
+            raise Misuse("stream_position", f"a block of {self.capacity} words cannot hold {len(words)}")
+        zeros, out, masks = self._zeros[: len(words) * self._bytes], self._out, self._words[: len(words)]
+        for stream in plus:
+            stream.encrypt_into(zeros, out)
+            np.add(words, masks, out=words)
+        for stream in minus:
+            stream.encrypt_into(zeros, out)
+            np.subtract(words, masks, out=words)
 
 
 def keystream_words(key: bytes, word: np.dtype[np.unsignedinteger], start: int, count: int) -> Words:

@@ -1,6 +1,6 @@
 """The site's one pass over its update: quantise, checksum, mask, pack, hash (PROTOCOLS A8, A9).
 
-A block of 2^16 elements goes through every step, with the streams of all neighbours, before the next one is touched, so
+A block of elements goes through every step, with the streams of all neighbours, before the next one is touched, so
 it never leaves the processor's cache; a chunk is handed over as soon as it is full.
 """
 
@@ -16,7 +16,7 @@ from shared.crypto.keystream import Keystream, KeystreamBlock, Words
 from shared.errors import Misuse
 from shared.secagg.checksum import Checksum
 from shared.secagg.layout import BLOCK_ELEMENTS, VectorLayout
-from shared.secagg.packing import pack_into
+from shared.secagg.packing import Packer
 from shared.secagg.pair_secrets import in_order, mask_sign, self_key, stream_key
 from shared.secagg.quantization import Quantizer, check_clips
 from shared.secagg.tail import CHECKSUM, encode_tail
@@ -36,7 +36,7 @@ class MaskedVector:
 class MaskingContext:
     """The mask secrets of one site in one context; they mask one vector, once (attack table row 18)."""
 
-    __slots__ = ("_lock", "_streams", "cohort", "ctx_hash", "site")
+    __slots__ = ("_keys", "_lock", "cohort", "ctx_hash", "site")
 
     def __init__(
         self, ctx_hash: bytes, site: str, cohort: Sequence[str], *, self_secret: bytes, seeds: Mapping[str, bytes]
@@ -52,22 +52,22 @@ class MaskingContext:
             raise Misuse("mask_inputs", f"{site} needs a seed with each of the other {len(cohort) - 1} invited sites")
         self.ctx_hash, self.site, self.cohort = ctx_hash, site, tuple(cohort)
         self._lock = Lock()
-        self._streams: list[tuple[int, bytes]] | None = [(1, self_key(self_secret, ctx_hash, site))]
+        self._keys: list[tuple[int, bytes]] | None = [(1, self_key(self_secret, ctx_hash, site))]
         for peer in others:
             key = stream_key(seeds[peer], ctx_hash, *in_order(site, peer))
-            self._streams.append((mask_sign(site, peer), key))
+            self._keys.append((mask_sign(site, peer), key))
 
-    def take_streams(self) -> list[tuple[int, Keystream]]:
-        """Return the (sign, stream) pairs, the first time; the keys are forgotten.
+    def take_streams(self) -> tuple[list[Keystream], list[Keystream]]:
+        """Return the streams to add and those to subtract, the first time; the keys are forgotten.
 
         Raises:
             Misuse: ``mask_reuse`` for the second vector: two vectors under one mask give away their difference.
         """
         with self._lock:
-            streams, self._streams = self._streams, None
-        if streams is None:
+            keys, self._keys = self._keys, None
+        if keys is None:
             raise Misuse("mask_reuse", f"{self.site} has already masked a vector in this context")
-        return [(sign, Keystream(key)) for sign, key in streams]
+        return open_streams(keys, 0)
 
 
 def mask_update(
@@ -93,8 +93,9 @@ def mask_update(
     check_clips(quantizer.clips, layout.d)
     _check_values(layout, tail)
     words = _PlainWords(context.ctx_hash, layout, update, quantizer, tail)
-    streams = context.take_streams()
+    plus, minus = context.take_streams()
     block: Words = np.empty(min(BLOCK_ELEMENTS, layout.chunk_elements), layout.word)
+    packer = Packer(layout.b, len(block))
     packed = np.empty(min(layout.chunk_elements, layout.padded) * layout.b // 8, np.uint8)
     hashes = []
     for index in range(layout.chunk_count):
@@ -102,19 +103,18 @@ def mask_update(
         for offset in range(0, size, BLOCK_ELEMENTS):
             masked = block[: min(BLOCK_ELEMENTS, size - offset)]
             words.fill(start + offset, masked)
-            add_streams(masked, streams, words.scratch)
-            pack_into(masked, layout.b, packed[offset * layout.b // 8 :])
+            words.scratch.add_into(masked, plus, minus)
+            packer.pack_into(masked, packed[offset * layout.b // 8 :])
         chunk = packed.data[: layout.chunk_bytes(index)]
         hashes.append(hashlib.sha256(chunk).hexdigest())
         sink(index, chunk)
     return MaskedVector(layout.elements, tuple(hashes))
 
 
-def add_streams(words: Words, streams: Sequence[tuple[int, Keystream]], scratch: KeystreamBlock) -> None:
-    """Add the next words of every stream to `words`, or subtract them where the sign is -1."""
-    for sign, stream in streams:
-        combine = np.add if sign > 0 else np.subtract
-        combine(words, scratch.next_words(stream, len(words)), out=words)
+def open_streams(keys: Sequence[tuple[int, bytes]], start_byte: int) -> tuple[list[Keystream], list[Keystream]]:
+    """Return the streams of (sign, key) pairs from `start_byte` on: those to add, those to subtract."""
+    plus = [Keystream(key, start_byte) for sign, key in keys if sign > 0]
+    return plus, [Keystream(key, start_byte) for sign, key in keys if sign < 0]
 
 
 class _PlainWords:

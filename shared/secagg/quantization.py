@@ -5,8 +5,10 @@ the first clip, and so on; the last end index is the length of the update.
 """
 
 import os
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from math import inf
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,12 @@ from shared.secagg.layout import BLOCK_ELEMENTS
 from shared.secagg.parameters import largest_quantum
 
 ClipRuns = Sequence[tuple[int, float]]
+
+# Added to a number below 2^19, this leaves its floor in the upper half of the float64 (an integer in two's complement
+# beside the bits of _SHIFT itself) and its fraction, to 32 bits, in the lower half: rounding down costs no operation.
+_SHIFT = 1.5 * 2.0**20
+_SHIFT_BITS = np.uint32(0x41380000)
+_BELOW_ONE = 1 - 2.0**-50  # keeps |v| <= Q although the factors of v are rounded
 
 
 class RandomBits:
@@ -33,7 +41,7 @@ class RandomBits:
         return cls(os.urandom(32))
 
     def words(self, count: int) -> Words:
-        """Return the next `count` words, up to 2^16; valid until the next call."""
+        """Return the next `count` words, up to a block; valid until the next call."""
         return self._block.next_words(self._stream, count)
 
 
@@ -56,35 +64,40 @@ class Quantizer:
         self._share = weight / w_cap
         self._quantum = largest_quantum(q)
         self._random = random
+        self._finite = np.empty(BLOCK_ELEMENTS, np.bool_)
+        self._clipped = np.empty(BLOCK_ELEMENTS, np.float32)
         self._value = np.empty(BLOCK_ELEMENTS, np.float64)
-        self._uniform = np.empty(BLOCK_ELEMENTS, np.float64)
-        self._integer = np.empty(BLOCK_ELEMENTS, np.int32)
+        # Each is _SHIFT + U: the 32 bits of U are written straight into the low half of the number.
+        self._uniform = np.full(BLOCK_ELEMENTS, _SHIFT)
 
     def quantize(self, update: NDArray[np.float32], start: int, words: Words) -> None:
-        """Write the quantised elements `start` to ``start + len(words)`` of `update` to `words`, at most 2^16.
+        """Write the quantised elements `start` to ``start + len(words)`` of `update` to `words`, at most a block.
 
-        ``q = floor(v + U[0, 1))`` with ``v = (weight / w_cap) * clip(x) * Q / a`` in float64, as wrapping words. |v|
-        never passes Q and U has 32 bits, so the sum is exact and the clamp of A9 holds by construction.
+        ``q = floor(v + U[0, 1))`` with ``v = (weight / w_cap) * clip(x) * Q / a`` in float64, as wrapping words. U has
+        32 bits and |v| never passes Q, so the clamp of A9 holds by construction.
 
         Raises:
             InputError: ``update_not_finite`` naming the first such element.
         """
         count = len(words)
         block = update[start : start + count]
-        if not np.isfinite(block).all():
+        if not np.isfinite(block, out=self._finite[:count]).all():
             first = start + int(np.argmin(np.isfinite(block)))
             raise InputError("update_not_finite", f"element {first} of the update is {update[first]}")
         value, uniform = self._value[:count], self._uniform[:count]
         for low, high, clip in _runs_within(self.clips, start, start + count):
-            part = value[low:high]
-            np.multiply(block[low:high], self._share * self._quantum / clip, out=part, dtype=np.float64)
-            np.clip(part, -self._share * self._quantum, self._share * self._quantum, out=part)
-        np.multiply(self._random.words(count), 2.0**-32, out=uniform)
+            bound = _float32_below(clip)
+            clipped = self._clipped[: high - low]
+            np.clip(block[low:high], -bound, bound, out=clipped)
+            factor = self._share * self._quantum / clip * _BELOW_ONE
+            np.multiply(clipped, factor, out=value[low:high], dtype=np.float64)
+        np.copyto(_low_half(uniform), self._random.words(count))
         np.add(value, uniform, out=value)
-        np.floor(value, out=value)
-        np.copyto(self._integer[:count], value, casting="unsafe")
-        # Two's complement: the low half of a little-endian int32 is its value modulo 2^16.
-        np.copyto(words, self._integer[:count].view(words.dtype)[:: 4 // words.itemsize])
+        if words.itemsize == 2:
+            np.copyto(words, value.view("<u2")[2::4])  # _SHIFT leaves these 16 bits alone
+        else:
+            np.copyto(words, value.view("<u4")[1::2])
+            np.subtract(words, _SHIFT_BITS, out=words)
 
 
 def quantize(
@@ -147,8 +160,20 @@ def check_clips(clips: ClipRuns, length: int | None = None) -> None:
 
 def _runs_within(clips: ClipRuns, start: int, stop: int) -> Iterator[tuple[int, int, float]]:
     """Yield (low, high, clip) of the runs that meet [start, stop), relative to `start`."""
-    begin = 0
-    for end, clip in clips:
-        if begin < stop and end > start:
-            yield max(begin, start) - start, min(end, stop) - start, clip
+    begin = start
+    for number in range(bisect_right(clips, start, key=itemgetter(0)), len(clips)):
+        if begin >= stop:
+            return
+        end, clip = clips[number]
+        yield begin - start, min(end, stop) - start, clip
         begin = end
+
+
+def _float32_below(clip: float) -> np.float32:
+    """Return the largest float32 that is not above `clip`: no float32 lies between the two, so clipping is the same."""
+    nearest = np.float32(clip)
+    return nearest if nearest <= clip else np.nextafter(nearest, np.float32(0))
+
+
+def _low_half(numbers: NDArray[np.float64]) -> NDArray[np.uint32]:
+    return numbers.view("<u4")[0::2]

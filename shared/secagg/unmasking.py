@@ -14,17 +14,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.crypto.keystream import Keystream, KeystreamBlock, Words
+from shared.crypto.keystream import KeystreamBlock, Words
 from shared.errors import Misuse, PeerFault
 from shared.secagg.checksum import Checksum
 from shared.secagg.layout import BLOCK_ELEMENTS, VectorLayout
-from shared.secagg.masking import add_streams
-from shared.secagg.packing import Buffer, packed_sum
+from shared.secagg.masking import open_streams
+from shared.secagg.packing import Buffer, add_packed
 from shared.secagg.pair_secrets import in_order, mask_sign, self_key, stream_key
 from shared.secagg.tail import CHECKSUM, SITE_COUNT, decode_tail, tail_words
 
 ChunkSource = Callable[[str, int], Buffer]
-"""Takes (site, chunk index), returns the packed chunk, which stays valid until the same thread calls again."""
+"""Takes (site, chunk index), returns the packed chunk; the buffer may be used again when that thread calls again."""
 WordSink = Callable[[int, NDArray[np.int32]], None]
 """Takes (chunk index, main words of that chunk) in order of the chunks; the words are valid during the call only."""
 
@@ -117,36 +117,36 @@ class _ChunkUnmasker:
         self._job = job
         self._keys = keys
         self._source = source
-        self._sum = packed_sum(job.layout.b, capacity)
-        self._scratch = KeystreamBlock(job.layout.word, min(BLOCK_ELEMENTS, capacity))
+        self._sum: Words = np.empty(capacity, job.layout.word)
         self._main = np.empty(capacity, np.int32)
+        self._scratch = KeystreamBlock(job.layout.word, min(BLOCK_ELEMENTS, capacity))
 
     def unmask(self, index: int) -> _Chunk:
         layout = self._job.layout
         start, size = layout.chunk_start(index), layout.chunk_size(index)
-        words = self._masked_sum(index, size)
-        streams = [(sign, Keystream(key, start * layout.word.itemsize)) for sign, key in self._keys]
+        total = self._masked_sum(index, size)
+        plus, minus = open_streams(self._keys, start * layout.word.itemsize)
         checksum = Checksum(self._job.ctx_hash, layout, start)
         main = max(0, min(layout.d - start, size))
         for offset in range(0, size, BLOCK_ELEMENTS):
-            block = words[offset : min(offset + BLOCK_ELEMENTS, size)]
-            add_streams(block, streams, self._scratch)
-            inner = block[: max(0, main - offset)]
+            words = total[offset : offset + BLOCK_ELEMENTS]
+            self._scratch.add_into(words, plus, minus)
+            inner = words[: max(0, main - offset)]
             checksum.add(inner, self._scratch)
             lift(inner, layout.b, self._main[offset : offset + len(inner)])
-        rest = np.bitwise_and(words[main:], (1 << layout.b) - 1)
-        return _Chunk(self._main[:main], rest, checksum.values())
+        return _Chunk(self._main[:main], np.bitwise_and(total[main:], (1 << layout.b) - 1), checksum.values())
 
     def _masked_sum(self, index: int, size: int) -> Words:
-        self._sum.reset(size)
+        total = self._sum[:size]
+        total[:] = 0
         for site in self._job.survivors:
             chunk = self._source(site, index)
             if len(chunk) != self._job.layout.chunk_bytes(index):
                 raise PeerFault("chunk_size", f"chunk {index} of {site} has {len(chunk)} bytes")
             if hashlib.sha256(chunk).hexdigest() != self._job.chunk_sha256[site][index]:
                 raise PeerFault("chunk_hash", f"chunk {index} of {site} is not the one its manifest names")
-            self._sum.add(chunk)
-        return self._sum.words()
+            add_packed(total, chunk, self._job.layout.b)
+        return total
 
 
 def _in_order(units: Sequence[_ChunkUnmasker], chunk_count: int) -> Generator[_Chunk]:
@@ -175,8 +175,9 @@ def lift(words: Words, b: int, out: NDArray[np.int32]) -> None:
     signed = words.view(f"i{words.itemsize}")
     if shift:
         np.left_shift(words, shift, out=words)
-        np.right_shift(signed, shift, out=signed)  # arithmetic: it brings the sign along
-    np.copyto(out, signed)
+        np.right_shift(signed, shift, out=out)  # arithmetic: it brings the sign along
+    else:
+        np.copyto(out, signed)
 
 
 def _checked_tail(job: MaskedSum, rest: Words, checksums: list[int]) -> dict[str, list[int]]:

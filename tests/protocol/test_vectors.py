@@ -14,9 +14,8 @@ from shared.crypto.keystream import KeystreamBlock, Words, keystream_words
 from shared.crypto.signed_envelope import payload_type, pre_authentication_encoding
 from shared.protocol.round_context import Context
 from shared.secagg import pair_secrets, shamir
-from shared.secagg.layout import VectorLayout
-from shared.secagg.masking import MaskingContext, add_streams
-from shared.secagg.packing import pack, packed_sum, unpack
+from shared.secagg.masking import MaskingContext
+from shared.secagg.packing import add_packed, pack, unpack
 from shared.secagg.unmasking import lift
 
 VECTORS: dict[str, str] = json.loads((Path(__file__).parents[1] / "vectors/sa1_vectors.json").read_text())
@@ -123,7 +122,7 @@ def test_share_commitment_and_blob() -> None:
 def test_masked_words_of_site_a() -> None:
     context = MaskingContext(CTX, "site-a", SITES, self_secret=SELF, seeds={"site-b": S_AB, "site-c": S_AC})
     words = np.arange(-8, 8, dtype=np.int32).view(np.uint32)
-    add_streams(words, context.take_streams(), KeystreamBlock(U32, 16))
+    KeystreamBlock(U32, 16).add_into(words, *context.take_streams())
     assert pack(words, 24).hex() == VECTORS["masked y of site-a, main words only, q_k = k-8, packed b=24"]
 
 
@@ -169,11 +168,11 @@ def test_uploads_hash() -> None:
     assert digest == VECTORS["uploads hash (manifest hashes d1, d2, d3 x 32)"]
 
 
-def test_a_24_bit_sum_equals_the_sum_of_unpacked_words() -> None:
-    layout = VectorLayout(48, (), 24, 3)
-    total = packed_sum(24, layout.padded)
-    total.reset(48)
+@pytest.mark.parametrize("b", [16, 20, 24, 32])
+def test_a_sum_of_packed_words_equals_the_sum_of_the_words(b: int) -> None:
     rows = [np.arange(48, dtype=np.uint32) * factor for factor in (349525, 16777213, 7)]
-    for row in rows:
-        total.add(pack(row, 24))
-    assert ((total.words() - sum(rows)) % 2**24 == 0).all()
+    words = [row.astype(np.uint16) if b == 16 else row for row in rows]
+    total = np.zeros_like(words[0])
+    for row in words:
+        add_packed(total, pack(row, b), b)
+    assert ((total - sum(words)) & ((1 << b) - 1) == 0).all()
