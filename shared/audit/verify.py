@@ -642,7 +642,7 @@ def check_contexts(export: Export) -> str:
 
 def _check_context(ctx: Json, entry: Json, rosters: list[Json], where: str) -> None:
     data, sites, n = entry["data"], invited(ctx), len(ctx["P"])
-    for name in ("round", "kind", "model", "plan"):
+    for name in ("round", "kind", "model", "plan", "roster"):
         if ctx[name] != data[name]:
             raise Broken(f"{where}: its context names another {name}")
     roster = next((one for one in rosters if roster_hash(one) == ctx["roster"]), None)
@@ -810,7 +810,7 @@ def check_witnesses(export: Export) -> str:
                 raise Broken(f"the cosignature of {site['id']} does not verify")
         cosigned += bool(found)
     count, quorum = len(roster["sites"]), (len(roster["sites"]) + roster["c"]) // 2 + 1
-    state = "final" if cosigned >= quorum else f"signed by the log only as long as fewer than {quorum} did"
+    state = "final" if cosigned >= quorum else f"not final, which takes {quorum}"
     return f"{cosigned} of {count} sites cosigned this head: it is {state}."
 
 

@@ -1,0 +1,100 @@
+"""Reading request bodies: limited, streamed where they are large, drained where they are refused."""
+
+from collections.abc import AsyncIterator
+
+from starlette.requests import ClientDisconnect, Request
+
+from coordinator.blobs.hashed_file import HashedFile
+from shared.errors import InputError, PeerFault
+
+_DRAIN_BYTES = 16 * 2**20
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return the body.
+
+    Raises:
+        InputError: ``body_too_large``.
+        PeerFault: ``body_truncated``.
+    """
+    declared = content_length(request)
+    if declared is not None and declared > limit:
+        await drain(request)
+        raise InputError("body_too_large", f"the body has {declared} bytes, this route takes {limit}")
+    parts, size = [], 0
+    async for piece in _pieces(request):
+        size += len(piece)
+        if size > limit:
+            raise InputError("body_too_large", f"the body is longer than the {limit} bytes this route takes")
+        parts.append(piece)
+    return b"".join(parts)
+
+
+async def stream_into(request: Request, draft: HashedFile, size: int) -> None:
+    """Write a body of exactly `size` bytes into a draft; on any failure the draft is gone.
+
+    Raises:
+        InputError: ``body_too_large``.
+        PeerFault: ``body_truncated``.
+        Unavailable: ``storage_full``.
+    """
+    try:
+        async for piece in _pieces(request):
+            if draft.byte_count + len(piece) > size:
+                raise InputError("body_too_large", f"the body is longer than the {size} bytes expected here")
+            draft.write(piece)
+        if draft.byte_count != size:
+            raise PeerFault("body_truncated", f"the body has {draft.byte_count} bytes, {size} are expected here")
+    except BaseException:
+        draft.discard()
+        raise
+
+
+async def drain(request: Request) -> None:
+    """Throw a body away unread, so that the sender sees the answer and not a broken connection; up to 16 MiB."""
+    size = 0
+    try:
+        async for piece in request.stream():
+            size += len(piece)
+            if size > _DRAIN_BYTES:
+                return
+    except (ClientDisconnect, RuntimeError):  # it hung up, or the body was read before
+        return
+
+
+def content_length(request: Request) -> int | None:
+    """Return the declared length of the body, if any.
+
+    Raises:
+        InputError: ``number_malformed``.
+    """
+    text = request.headers.get("content-length")
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 15:
+        raise InputError("number_malformed", "Content-Length is not a number")
+    return int(text)
+
+
+def required_length(request: Request, expected: int) -> None:
+    """Check the declared length of a body that must have exactly `expected` bytes, before a byte of it is read.
+
+    Raises:
+        InputError: ``length_required``, ``body_too_large``.
+        PeerFault: ``body_truncated``.
+    """
+    declared = content_length(request)
+    if declared is None:
+        raise InputError("length_required", "this route needs a Content-Length")
+    if declared > expected:
+        raise InputError("body_too_large", f"the body has {declared} bytes, {expected} are expected here")
+    if declared < expected:
+        raise PeerFault("body_truncated", f"the body has {declared} bytes, {expected} are expected here")
+
+
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    try:
+        async for piece in request.stream():
+            yield piece
+    except ClientDisconnect as error:
+        raise PeerFault("body_truncated", "the connection broke before the end of the body") from error

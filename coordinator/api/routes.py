@@ -1,0 +1,144 @@
+"""Every route with its permission and its body limit. A route that is not in this table does not exist."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route as HttpRoute
+
+from coordinator.api import audit, blobs, enrolment, log, operators, rosters, rounds, sites, studies, work
+from coordinator.api.authentication import check_site, operator_of, site_of
+from coordinator.api.bodies import drain, read_body
+from coordinator.api.call import Call
+from coordinator.api.problems import internal_problem, on_http_error, problem_response
+from coordinator.app import Coordinator
+from coordinator.operators import Permission
+from shared.crypto.signed_envelope import MAX_ENVELOPE_BYTES
+from shared.errors import Misuse, MitralError
+from shared.ids import uuid7
+
+Handler = Callable[[Call], Response] | Callable[[Call], Awaitable[Response]]
+Access = Permission | Literal["anybody", "site"]
+SMALL = 64 * 1024
+ENVELOPE = MAX_ENVELOPE_BYTES
+SEALED = 2 * MAX_ENVELOPE_BYTES
+STREAMED = -1  # the handler reads the body itself, against a limit of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route: who may call it, and how long its body may be (0: none)."""
+
+    method: str
+    path: str
+    access: Access
+    limit: int
+    handler: Handler
+
+
+AGENT_ROUTES: tuple[Route, ...] = (
+    Route("POST", "/v1/enrol", "anybody", SMALL, enrolment.request),
+    Route("GET", "/v1/enrol/{request_id}", "anybody", 0, enrolment.poll),
+    Route("GET", "/v1/health/live", "anybody", 0, log.live),
+    Route("GET", "/v1/agent/poll", "site", 0, work.poll),
+    Route("GET", "/v1/blobs/{sha256}", "site", 0, blobs.get_for_site),
+    Route("GET", "/v1/rosters/{version}", "site", 0, rosters.get),
+    Route("PUT", "/v1/rosters/{version}/approvals/{site}", "site", SMALL, rosters.approve),
+    Route("PUT", "/v1/studies/{study}/approvals/{site}", "site", SMALL, studies.approve),
+    Route("PUT", "/v1/studies/{study}/pairings/{site}", "site", ENVELOPE, studies.put_pairing),
+    Route("GET", "/v1/studies/{study}/outcomes", "site", 0, studies.outcomes),
+    Route("GET", "/v1/rounds/{ctx_hash}/uploads/{site}", "site", 0, rounds.get_chunks),
+    Route("PUT", "/v1/rounds/{ctx_hash}/uploads/{site}/{chunk}", "site", STREAMED, rounds.put_chunk),
+    Route("PUT", "/v1/rounds/{ctx_hash}/shares/{site}", "site", STREAMED, rounds.put_shares),
+    Route("PUT", "/v1/rounds/{ctx_hash}/manifest/{site}", "site", ENVELOPE, rounds.put_manifest),
+    Route("PUT", "/v1/rounds/{ctx_hash}/refusal/{site}", "site", SMALL, rounds.put_refusal),
+    Route("PUT", "/v1/rounds/{ctx_hash}/decision/{site}", "site", ENVELOPE, rounds.put_decision),
+    Route("GET", "/v1/rounds/{ctx_hash}/unmask-request/{site}", "site", 0, rounds.get_unmask_request),
+    Route("PUT", "/v1/rounds/{ctx_hash}/unmask/{site}", "site", SEALED, rounds.put_unmask),
+    Route("PUT", "/v1/rounds/{ctx_hash}/attestation/{site}", "site", SMALL, rounds.put_attestation),
+    Route("PUT", "/v1/complaints/{site}/{digest}", "site", SMALL, rounds.put_complaint),
+    Route("GET", "/v1/log/checkpoint", "site", 0, log.checkpoint),
+)
+OPERATOR_ROUTES: tuple[Route, ...] = (
+    Route("GET", "/v1/health/live", "anybody", 0, log.live),
+    Route("GET", "/v1/health/ready", "anybody", 0, log.ready),
+    Route("GET", "/v1/whoami", "whoami", 0, operators.whoami),
+    Route("GET", "/v1/sites", "sites.read", 0, sites.index),
+    Route("POST", "/v1/sites/invitations", "sites.write", SMALL, sites.invite),
+    Route("POST", "/v1/sites/{site}/approve", "sites.write", SMALL, sites.approve),
+    Route("POST", "/v1/sites/{site}/reject", "sites.write", SMALL, sites.reject),
+    Route("POST", "/v1/sites/{site}/revoke", "sites.write", SMALL, sites.revoke),
+    Route("POST", "/v1/sites/{site}/readmit", "sites.write", SMALL, sites.readmit),
+    Route("GET", "/v1/rosters", "rosters.read", 0, rosters.index),
+    Route("GET", "/v1/rosters/{version}", "rosters.read", 0, rosters.get),
+    Route("POST", "/v1/rosters", "rosters.write", SMALL, rosters.propose),
+    Route("GET", "/v1/operators", "operators.read", 0, operators.index),
+    Route("POST", "/v1/operators", "operators.write", SMALL, operators.add),
+    Route("DELETE", "/v1/operators/{operator}", "operators.write", 0, operators.remove),
+    Route("PUT", "/v1/blobs/{sha256}", "blobs.write", STREAMED, blobs.put),
+    Route("GET", "/v1/blobs/{sha256}", "blobs.read", 0, blobs.get_for_operator),
+    Route("POST", "/v1/studies", "studies.run", 2**20, studies.submit),
+    Route("GET", "/v1/studies", "studies.read", 0, studies.index),
+    Route("GET", "/v1/studies/{study}", "studies.read", 0, studies.get),
+    Route("GET", "/v1/studies/{study}/watch", "studies.read", 0, studies.watch),
+    Route("POST", "/v1/studies/{study}/{verb}", "studies.run", SMALL, studies.command),
+    Route("GET", "/v1/audit/checkpoint", "audit.read", 0, log.checkpoint),
+    Route("GET", "/v1/audit/export", "audit.read", 0, audit.export),
+)
+
+
+def build_app(coordinator: Coordinator, routes: tuple[Route, ...]) -> FastAPI:
+    """Return the application of one listener."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.router.routes.clear()
+    for route in routes:
+        app.router.routes.append(
+            HttpRoute(route.path, _endpoint(coordinator, route), methods=[route.method], include_in_schema=False)
+        )
+    app.add_exception_handler(HTTPException, on_http_error)
+    return app
+
+
+def _endpoint(coordinator: Coordinator, route: Route) -> Callable[[Request], Awaitable[Response]]:
+    is_async = inspect.iscoroutinefunction(route.handler)
+
+    def handle(call: Call) -> Response:
+        _authenticate(call, route)
+        answer: Response = route.handler(call)  # type: ignore[assignment]  # only plain handlers come here
+        return answer
+
+    async def endpoint(request: Request) -> Response:
+        call = Call(coordinator, request)
+        request_id = uuid7(int(coordinator.clock.now().timestamp() * 1000))
+        try:
+            if route.access == "site":
+                call.site_principal = site_of(request)  # without a certificate nothing of the body is read
+            if route.limit != STREAMED:
+                call.body = await read_body(request, route.limit)
+            if not is_async:
+                return await run_in_threadpool(handle, call)
+            await run_in_threadpool(_authenticate, call, route)
+            answer: Response = await route.handler(call)  # type: ignore[misc]  # async by the check above
+        except Misuse as error:
+            return internal_problem(error, request_id, route.path)
+        except MitralError as error:
+            await drain(request)
+            return problem_response(error, request_id)
+        except Exception as error:  # noqa: BLE001 (the edge: whatever it is becomes a problem with a request id)
+            return internal_problem(error, request_id, route.path)
+        return answer
+
+    return endpoint
+
+
+def _authenticate(call: Call, route: Route) -> None:
+    if route.access == "site":
+        check_site(call.coordinator, call.site)
+    elif route.access != "anybody":
+        call.operator_principal = operator_of(call.coordinator, call.request, route.access)

@@ -1,0 +1,115 @@
+"""Staging of masked updates: one folder per context and site, deleted when the round ends (attack row 26).
+
+No row speaks of a chunk: a chunk *is* its file, named by index and digest, so that a restarted coordinator knows exactly
+what it has, and accepting one costs a single sync.
+"""
+
+import shutil
+import threading
+from pathlib import Path
+
+from coordinator.blobs.hashed_file import HashedFile, sync_folder
+from shared.canonical import hash_bytes
+from shared.errors import InputError
+from shared.ids import check_id
+
+_SHARES = "shares"
+_RESPONSE = "response"
+
+
+class Uploads:
+    """The staging area."""
+
+    def __init__(self, root: Path) -> None:
+        """Use `root`, which is created; drafts of an earlier process are removed."""
+        self._root = root
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for draft in root.glob("*/*/.draft-*"):
+            draft.unlink(missing_ok=True)
+        self._naming = threading.Lock()
+
+    def folder(self, ctx_hash: str, site: str) -> Path:
+        """Return a site's folder; both names are checked before they become a path."""
+        hash_bytes(ctx_hash)
+        return self._root / ctx_hash / f"site-{check_id(site)}"
+
+    def draft(self, ctx_hash: str, site: str) -> HashedFile:
+        """Open a draft of a chunk, of the share blobs or of a response."""
+        return HashedFile(self.folder(ctx_hash, site), f"an upload of {site}")
+
+    def keep_chunk(self, ctx_hash: str, site: str, index: int, draft: HashedFile) -> str:
+        """Keep a chunk; the same bytes again are fine.
+
+        Raises:
+            InputError: ``upload_conflict`` for other bytes under an index that is taken.
+            Unavailable: ``storage_full``.
+        """
+        return self._keep(self.folder(ctx_hash, site), f"chunk-{index:06d}", draft)
+
+    def keep_shares(self, ctx_hash: str, site: str, draft: HashedFile) -> str:
+        """Keep the share blobs; the same bytes again are fine.
+
+        Raises:
+            InputError: ``upload_conflict``.
+            Unavailable: ``storage_full``.
+        """
+        return self._keep(self.folder(ctx_hash, site), _SHARES, draft)
+
+    def chunks(self, ctx_hash: str, site: str) -> dict[int, str]:
+        """Return the chunks that are here: index to digest."""
+        found = (path.name.split("-") for path in self.folder(ctx_hash, site).glob("chunk-*"))
+        return {int(index): digest for _, index, digest in sorted(found)}
+
+    def chunk_path(self, ctx_hash: str, site: str, index: int) -> Path | None:
+        """Return the file of a chunk."""
+        return next(self.folder(ctx_hash, site).glob(f"chunk-{index:06d}-*"), None)
+
+    def shares(self, ctx_hash: str, site: str) -> bytes | None:
+        """Return the share blobs as they were uploaded, one after the other."""
+        path = next(self.folder(ctx_hash, site).glob(f"{_SHARES}-*"), None)
+        return None if path is None else path.read_bytes()
+
+    def sync(self, ctx_hash: str, site: str) -> None:
+        """Put the names of all chunks on disk: done once, before the receipt."""
+        folder = self.folder(ctx_hash, site)
+        for place in (folder, folder.parent, self._root):
+            sync_folder(place)
+
+    def put_response(self, ctx_hash: str, site: str, sealed: bytes) -> None:
+        """Keep a sealed unmask response."""
+        draft = self.draft(ctx_hash, site)
+        draft.write(sealed)
+        draft.keep(self.folder(ctx_hash, site) / _RESPONSE)
+        self.sync(ctx_hash, site)
+
+    def response(self, ctx_hash: str, site: str) -> bytes | None:
+        """Return a sealed unmask response."""
+        try:
+            return (self.folder(ctx_hash, site) / _RESPONSE).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def wipe_site(self, ctx_hash: str, site: str) -> None:
+        """Delete one site's upload, unread."""
+        shutil.rmtree(self.folder(ctx_hash, site), ignore_errors=True)
+
+    def wipe(self, ctx_hash: str) -> None:
+        """Delete everything of a context."""
+        hash_bytes(ctx_hash)
+        shutil.rmtree(self._root / ctx_hash, ignore_errors=True)
+
+    def contexts(self) -> list[str]:
+        """Return the contexts that have files."""
+        return sorted(path.name for path in self._root.iterdir() if path.is_dir())
+
+    def _keep(self, folder: Path, name: str, draft: HashedFile) -> str:
+        draft.sync()
+        with self._naming:
+            taken = next(folder.glob(f"{name}-*"), None)
+            if taken is None:
+                draft.keep(folder / f"{name}-{draft.sha256}")
+                return draft.sha256
+        draft.discard()
+        if taken.name != f"{name}-{draft.sha256}":
+            raise InputError("upload_conflict", f"{name} is already here with other bytes")
+        return draft.sha256

@@ -1,0 +1,1 @@
+"""`mitral-coordinator`: `init` and `serve` touch the state directory, every other verb is a client of REST."""

@@ -1,0 +1,44 @@
+"""`mitral-coordinator operators`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coordinator.cli.rest import Rest
+from coordinator.state import write_access_file
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command()
+def add(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The operator's id.")],
+    role: Annotated[str, typer.Option(help="administrator, researcher, auditor or viewer.")],
+    out: Annotated[Path, typer.Option(help="Where to write the access file.")],
+    days: Annotated[int | None, typer.Option(help="How long the token is valid; for ever by default.")] = None,
+) -> None:
+    """Add an operator; its token stands in the access file and nowhere else."""
+    body: dict[str, object] = {"operator": name, "role": role}
+    if days is not None:
+        body["days"] = days
+    write_access_file(out, Rest(context.obj).post("/v1/operators", body))
+    typer.echo(f"{out}: {name} is {role}")
+
+
+@app.command("list")
+def list_operators(context: typer.Context) -> None:
+    """List the operators."""
+    for one in Rest(context.obj).get("/v1/operators")["operators"]:
+        state = (
+            f"removed {one['removed_at']}" if one["removed_at"] else f"until {one['expires_at'] or 'further notice'}"
+        )
+        typer.echo(f"{one['operator']:24} {one['role']:14} {state}")
+
+
+@app.command()
+def remove(context: typer.Context, name: Annotated[str, typer.Argument(help="The operator's id.")]) -> None:
+    """Take an operator's access away."""
+    Rest(context.obj).delete(f"/v1/operators/{name}")
+    typer.echo(f"{name} is removed")

@@ -1,0 +1,266 @@
+"""R1 at the coordinator: manifests are checked against the staged bytes, the window is watched (PROTOCOLS A7, A11)."""
+
+from datetime import datetime, timedelta
+
+from coordinator.audit import SYSTEM_ACTOR, AuditLog, Fact
+from coordinator.blobs.uploads import Uploads
+from coordinator.presence import Presence
+from coordinator.rounds import close, confirm_survivors
+from coordinator.rounds.machine import is_accepted, next_state
+from coordinator.sites import SitePrincipal
+from coordinator.storage import log as stored_log
+from coordinator.storage import pairings, rounds, studies
+from coordinator.storage.database import Transaction
+from coordinator.storage.rounds import Round, Upload
+from shared.canonical import sha256_hex
+from shared.clock import parse_timestamp, timestamp
+from shared.crypto.signed_envelope import SignedMessage
+from shared.errors import InputError, PeerFault, Refusal
+from shared.protocol.masked_update import Manifest, UploadRefusal
+from shared.protocol.round_context import Context
+from shared.secagg.layout import CHUNK_ELEMENTS, VectorLayout
+from shared.secagg.pair_secrets import blob_size
+from shared.secagg.tail import TailItem
+
+
+def layout_of(ctx: Context) -> VectorLayout:
+    """Return where the words of a context's vector lie."""
+    tail = tuple(TailItem(entry.name, entry.limbs, entry.length) for entry in ctx.tail)
+    return VectorLayout(ctx.d, tail, ctx.b, len(ctx.P))
+
+
+def check_open(tx: Transaction, ctx_hash: str, site: str) -> Round:
+    """Return the round if `site` may upload to it now. Nothing of a late upload is read, let alone kept.
+
+    Raises:
+        InputError: ``round_unknown``, ``upload_conflict`` when its manifest is here already.
+        Refusal: ``round_closed``, ``site_not_invited``.
+    """
+    round_ = find(tx, ctx_hash, site)
+    if not is_accepted(round_.state, "upload"):
+        raise Refusal("round_closed", f"the round is {round_.state}; a late update is deleted unread")
+    if site in rounds.read_uploaders(tx, ctx_hash):
+        raise InputError("upload_conflict", f"the manifest of {site} was accepted; an update is uploaded once")
+    return round_
+
+
+def find(tx: Transaction, ctx_hash: str, site: str) -> Round:
+    """Return a round that `site` was invited to.
+
+    Raises:
+        InputError: ``round_unknown``.
+        Refusal: ``site_not_invited``.
+    """
+    round_ = rounds.read_round(tx, ctx_hash)
+    if round_ is None:
+        raise InputError("round_unknown", f"there is no context {ctx_hash[:64]!r}")
+    if site not in round_.ctx.sites:
+        raise Refusal("site_not_invited", f"{site} was not invited to this round")
+    return round_
+
+
+def shares_size(ctx: Context, site: str) -> int:
+    """Return how long the share blobs of a site are, one after the other."""
+    n = len(ctx.P)
+    return sum(blob_size(n, own=other == site) for other in ctx.sites)
+
+
+def split_shares(ctx: Context, site: str, shares: bytes) -> dict[str, bytes]:
+    """Cut the share blobs of a site at their recipients.
+
+    Raises:
+        PeerFault: ``shares_length``.
+    """
+    if len(shares) != shares_size(ctx, site):
+        raise PeerFault(
+            "shares_length", f"the share blobs of {site} have {len(shares)} bytes, not {shares_size(ctx, site)}"
+        )
+    blobs, start = {}, 0
+    for other in ctx.sites:
+        length = blob_size(len(ctx.P), own=other == site)
+        blobs[other] = shares[start : start + length]
+        start += length
+    return blobs
+
+
+def check_manifest(uploads: Uploads, ctx: Context, message: SignedMessage) -> Manifest:
+    """Check a manifest against the context and against every staged byte; done before the transaction.
+
+    Raises:
+        PeerFault: ``message_malformed``, ``manifest_mismatch`` (names what differs), ``upload_incomplete``, ``shares_length``.
+    """
+    manifest = Manifest.check(message.body)
+    layout, site = layout_of(ctx), manifest.site
+    others = sorted(set(ctx.sites) - {site})
+    vec = manifest.vec
+    _require(manifest.ctx_hash == ctx.ctx_hash, "it is about another context")
+    _require(
+        (vec.elems, vec.b, vec.chunk_elems) == (layout.elements, ctx.b, CHUNK_ELEMENTS), "the vector has another form"
+    )
+    _require(len(vec.chunk_sha256) == layout.chunk_count, f"it does not list {layout.chunk_count} chunks")
+    _require(sorted(manifest.seed_commit) == others, "seed_commit does not name exactly the other invited sites")
+    _require(sorted(manifest.shares) == ctx.sites, "shares does not name exactly the invited sites")
+    staged = uploads.chunks(ctx.ctx_hash, site)
+    missing = [index for index in range(layout.chunk_count) if index not in staged]
+    if missing:
+        raise PeerFault("upload_incomplete", f"chunk {missing[0]} of {layout.chunk_count} is not here")
+    different = [index for index, digest in enumerate(vec.chunk_sha256) if staged[index] != digest]
+    _require(not different, f"chunk {different[0] if different else 0} has another hash than the manifest says")
+    shares = uploads.shares(ctx.ctx_hash, site)
+    if shares is None:
+        raise PeerFault("upload_incomplete", "the share blobs are not here")
+    for other, blob in split_shares(ctx, site, shares).items():
+        _require(sha256_hex(blob) == manifest.shares[other], f"the share blob for {other} has another hash")
+    uploads.sync(ctx.ctx_hash, site)
+    return manifest
+
+
+def accept(
+    tx: Transaction, log: AuditLog, uploads: Uploads, presence: Presence, principal: SitePrincipal,
+    message: SignedMessage, manifest: Manifest, now: datetime,
+) -> None:  # fmt: skip
+    """Take a checked manifest; close the window when nobody is waited for any more.
+
+    Raises:
+        InputError: ``round_unknown``, ``upload_conflict``.
+        Refusal: ``round_closed``, ``site_not_invited``.
+        PeerFault: ``seed_commit_mismatch`` naming the other site; both ends of a pair publish the same commitment.
+    """
+    site, ctx_hash = principal.site, manifest.ctx_hash
+    round_ = check_open(tx, ctx_hash, site)
+    _check_seed_commits(tx, ctx_hash, manifest)
+    layout = layout_of(round_.ctx)
+    upload = Upload(site, message.digest, message.envelope, layout.upload_bytes, timestamp(now))
+    rounds.add_upload(tx, ctx_hash, upload)
+    tx.touch("operators")
+    data = {"ctx_hash": ctx_hash, "site": site, "manifest_hash": message.digest, "bytes": layout.upload_bytes}
+    fact = Fact(
+        "round.upload", principal.actor, data, round_.study, ("round", ctx_hash), evidence=(message.envelope_digest,)
+    )
+    log.append_statement(tx, message, fact, now)
+    on_deadline(tx, log, uploads, presence, round_, now)
+
+
+def refuse(
+    tx: Transaction, log: AuditLog, uploads: Uploads, presence: Presence, principal: SitePrincipal,
+    message: SignedMessage, ctx_hash: str, now: datetime,
+) -> None:  # fmt: skip
+    """Take a hospital's reasoned no; it never fails the round for the others.
+
+    Raises:
+        InputError: ``round_unknown``, ``upload_conflict``.
+        Refusal: ``round_closed``, ``site_not_invited``.
+        PeerFault: ``message_malformed``.
+    """
+    refusal = UploadRefusal.check(message.body)
+    round_ = check_open(tx, ctx_hash, principal.site)
+    if refusal.ctx_hash != ctx_hash:
+        raise PeerFault("message_malformed", "the refusal is about another context")
+    if principal.site in rounds.read_refusals(tx, ctx_hash):
+        raise InputError("statement_conflict", f"{principal.site} has refused this context in other words")
+    rounds.add_refusal(tx, ctx_hash, principal.site, refusal.code, refusal.detail)
+    tx.touch("operators")
+    data = {"ctx_hash": ctx_hash, "site": principal.site, "code": refusal.code}
+    fact = Fact(
+        "round.refused", principal.actor, data, round_.study, ("round", ctx_hash), evidence=(message.envelope_digest,)
+    )
+    log.append_statement(tx, message, fact, now)
+    on_deadline(tx, log, uploads, presence, round_, now)
+
+
+def on_deadline(
+    tx: Transaction, log: AuditLog, uploads: Uploads, presence: Presence, round_: Round, now: datetime
+) -> bool:
+    """Decide about the upload window: close it, extend it once, give up, or wait; return whether anything changed."""
+    ctx, ctx_hash = round_.ctx, round_.ctx_hash or ""
+    uploaded, refused = rounds.read_uploaders(tx, ctx_hash), rounds.read_refusals(tx, ctx_hash)
+    waiting = [site for site in ctx.sites if site not in uploaded and site not in refused]
+    until = parse_timestamp(round_.upload_until or "")
+    if len(uploaded) + len(waiting) < ctx.m:
+        reason = f"{len(refused)} of {len(ctx.P)} sites refused ({', '.join(sorted(set(refused.values())))})"
+        close.abandon(tx, log, round_, "too_many_refusals", reason, uploads.wipe, now)
+        return True
+    if len(uploaded) >= ctx.m:
+        return _close_or_wait(tx, log, uploads, presence, round_, waiting, now)
+    if now < until:
+        return False
+    if not round_.extended:
+        longer = until + (until - parse_timestamp(round_.opened_at or ""))
+        rounds.set_round(
+            tx, round_.id, state=next_state(round_.state, "extend"), extended=True, upload_until=timestamp(longer)
+        )
+        tx.touch("agents", "operators", f"study/{round_.study}")
+        return True
+    reason = f"{len(uploaded)} of at least {ctx.m} updates arrived in twice the upload window"
+    close.abandon(tx, log, round_, "too_few_uploads", reason, uploads.wipe, now)
+    return True
+
+
+def next_deadline(round_: Round) -> datetime:
+    """Return when the upload window has to be looked at again."""
+    return parse_timestamp(round_.grace_until or round_.upload_until or "")
+
+
+def note_mismatch(tx: Transaction, log: AuditLog, ctx_hash: str, message: SignedMessage, now: datetime) -> None:
+    """Keep the evidence of contradicting seed commitments and ask both sites for new bundles (PROTOCOLS A11).
+
+    In a transaction of its own: the manifest that contradicts was refused and its site is left out.
+    """
+    round_ = rounds.read_round(tx, ctx_hash)
+    if round_ is None:
+        return
+    manifest = Manifest.check(message.body)
+    other = _contradicting(tx, ctx_hash, manifest)
+    if other is None:
+        return
+    pairings.set_renew(tx, round_.study, [manifest.site, other])
+    stored_log.add_dsse(tx, message.envelope_digest, message.envelope)
+    there = rounds.read_uploads(tx, ctx_hash)[other]
+    evidence = (message.envelope_digest, sha256_hex(there.envelope))
+    data = {
+        "detail": "two sites commit to different seeds",
+        "ctx_hash": ctx_hash,
+        "pair": sorted([manifest.site, other]),
+    }
+    fact = Fact(
+        "alert.seed_commit", SYSTEM_ACTOR, data, round_.study, ("round", ctx_hash), outcome="serious", evidence=evidence
+    )
+    log.append(tx, fact, now)
+
+
+def _close_or_wait(
+    tx: Transaction, log: AuditLog, uploads: Uploads, presence: Presence, round_: Round, waiting: list[str], now: datetime
+) -> bool:  # fmt: skip
+    until = parse_timestamp(round_.upload_until or "")
+    if not waiting or now >= until or (round_.grace_until and now >= parse_timestamp(round_.grace_until)):
+        return confirm_survivors.propose(tx, log, uploads, presence, round_, now)
+    if round_.grace_until is None:
+        study = studies.read_study(tx, round_.study)
+        seconds = 0 if study is None else study.plan.deadlines.grace_seconds
+        rounds.set_round(tx, round_.id, grace_until=timestamp(min(until, now + timedelta(seconds=seconds))))
+        tx.touch(f"study/{round_.study}")  # the driver learns of the new deadline
+    return False
+
+
+def _check_seed_commits(tx: Transaction, ctx_hash: str, manifest: Manifest) -> None:
+    other = _contradicting(tx, ctx_hash, manifest)
+    if other is not None:
+        raise PeerFault("seed_commit_mismatch", f"{manifest.site} and {other} commit to different seeds")
+
+
+def _contradicting(tx: Transaction, ctx_hash: str, manifest: Manifest) -> str | None:
+    for other, upload in rounds.read_uploads(tx, ctx_hash).items():
+        theirs = read_manifest(upload)
+        if theirs.seed_commit.get(manifest.site) != manifest.seed_commit.get(other):
+            return other
+    return None
+
+
+def read_manifest(upload: Upload) -> Manifest:
+    """Return the manifest of an upload whose envelope was verified when it was accepted."""
+    return Manifest.parse(confirm_survivors.payload_of(upload.envelope))
+
+
+def _require(holds: object, detail: str) -> None:
+    if not holds:
+        raise PeerFault("manifest_mismatch", detail)

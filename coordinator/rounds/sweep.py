@@ -1,0 +1,191 @@
+"""One step of a study's round: what the driver does after every commit, at start-up and at deadlines."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from coordinator.audit import AuditLog
+from coordinator.blobs.store import BlobStore
+from coordinator.blobs.uploads import Uploads
+from coordinator.keys import Keys
+from coordinator.presence import Presence
+from coordinator.rounds import aggregate, close, masked_update
+from coordinator.rounds import open as opening
+from coordinator.storage import rounds, sites, studies
+from coordinator.storage.database import Database, Transaction
+from coordinator.storage.rounds import Round
+from coordinator.storage.studies import Study
+from shared.clock import Clock, parse_timestamp
+from shared.errors import MitralError
+from shared.metrics import figures
+from shared.model_state import flatten, from_bytes, layout_of, to_bytes, unflatten
+from shared.statistics import statistics_from_sums
+from shared.strategies.strategy import apply_aggregate
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the steps work with."""
+
+    database: Database
+    log: AuditLog
+    blobs: BlobStore
+    uploads: Uploads
+    keys: Keys
+    presence: Presence
+    clock: Clock
+    gather_seconds: float
+    threads: int
+    tried: dict[str, int] = field(default_factory=dict)  # responders at the last attempt to open a context's secrets
+
+
+def sweep_study(desk: Desk, study_id: str) -> datetime | None:
+    """Do everything a study's round is due for; return when to look again by the clock, None when only events matter."""
+    while True:
+        with desk.database.reading("look at a study") as tx:
+            study = studies.read_study(tx, study_id)
+            round_ = None if study is None else rounds.read_live(tx, study_id)
+        if study is None:
+            return None
+        moved, again_at = _step(desk, study, round_)
+        if not moved:
+            return again_at
+
+
+def sweep_files(desk: Desk) -> None:
+    """Delete what ended rounds left on disk, when a crash came between the commit and the deletion (attack row 26)."""
+    with desk.database.reading("list live rounds") as tx:
+        live = {round_.ctx_hash for round_ in rounds.read_all_live(tx)}
+    for ctx_hash in desk.uploads.contexts():
+        if ctx_hash not in live:
+            desk.uploads.wipe(ctx_hash)
+
+
+def _step(desk: Desk, study: Study, round_: Round | None) -> tuple[bool, datetime | None]:
+    now = desk.clock.now()
+    if round_ is None:
+        with desk.database.transaction("plan a round") as tx:
+            fresh = studies.read_study(tx, study.study)
+            return fresh is not None and opening.plan_next(tx, desk.log, fresh, now), None
+    if round_.state == "PLANNED":
+        return _open(desk, study, now) if study.state == "running" else (False, None)
+    if round_.state == "OPEN":
+        return _watch_window(desk, round_, now)
+    if round_.state in {"CLOSING", "CERTIFIED", "UNMASKING"}:
+        expires_at = parse_timestamp(round_.expires_at or "")
+        if now >= expires_at:
+            return _expire(desk, round_, now), None
+        done = round_.state == "UNMASKING" and _aggregate(desk, round_)
+        return done, expires_at
+    return _publish(desk, study, round_), None
+
+
+def _open(desk: Desk, study: Study, now: datetime) -> tuple[bool, datetime | None]:
+    with desk.database.transaction("open a round") as tx:
+        fresh, round_ = studies.read_study(tx, study.study), rounds.read_live(tx, study.study)
+        if fresh is None or round_ is None or round_.state != "PLANNED" or fresh.state != "running":
+            return True, None  # something moved meanwhile: look again
+        chosen = opening.choose_cohort(tx, fresh, round_, desk.presence, desk.gather_seconds, now)
+        if chosen.sites:
+            opening.open_round(tx, desk.log, fresh, round_, chosen.sites, now)
+            return True, None
+        if fresh.reason != chosen.waiting_for:
+            studies.set_study(tx, fresh.study, reason=chosen.waiting_for)
+            tx.touch("operators")
+        return False, chosen.look_again_at
+
+
+def _watch_window(desk: Desk, seen: Round, now: datetime) -> tuple[bool, datetime | None]:
+    if now < masked_update.next_deadline(seen):
+        with desk.database.reading("look at an upload window") as tx:
+            quiet = not _is_everybody_in(tx, seen)
+        if quiet:
+            return False, masked_update.next_deadline(seen)
+    with desk.database.transaction("watch an upload window") as tx:
+        round_ = rounds.read_round(tx, seen.ctx_hash or "")
+        if round_ is None or round_.state != "OPEN":
+            return True, None
+        moved = masked_update.on_deadline(tx, desk.log, desk.uploads, desk.presence, round_, now)
+        if moved:
+            return True, None
+    return False, None if now >= masked_update.next_deadline(seen) else masked_update.next_deadline(seen)
+
+
+def _is_everybody_in(tx: Transaction, round_: Round) -> bool:
+    ctx_hash = round_.ctx_hash or ""
+    answered = set(rounds.read_uploaders(tx, ctx_hash)) | set(rounds.read_refusals(tx, ctx_hash))
+    return answered >= set(round_.ctx.sites)
+
+
+def _expire(desk: Desk, seen: Round, now: datetime) -> bool:
+    with desk.database.transaction("expire a round") as tx:
+        round_ = rounds.read_round(tx, seen.ctx_hash or "")
+        if round_ is not None and round_.state in {"CLOSING", "CERTIFIED", "UNMASKING"}:
+            code = "no_certificate" if round_.state == "CLOSING" else "no_shares"
+            reason = f"the context expired while {round_.state}"
+            close.lose(tx, desk.log, round_, code, reason, desk.uploads.wipe, now)
+    return True
+
+
+def _aggregate(desk: Desk, seen: Round) -> bool:
+    with desk.database.reading("collect a round") as tx:
+        collected = aggregate.collect(tx, seen)
+    ctx_hash, count = seen.ctx.ctx_hash, len(collected.responders)
+    if count < seen.ctx.t or desk.tried.get(ctx_hash) == count:
+        return False
+    result = aggregate.aggregate(collected, desk.uploads, desk.blobs, desk.keys.kem, desk.threads)
+    with desk.database.transaction("keep an aggregate") as tx:
+        round_ = rounds.read_round(tx, seen.ctx_hash or "")
+        if round_ is None or round_.state != "UNMASKING":
+            return True
+        for site, why in aggregate.complained_about(collected).items():
+            sites.set_barred(tx, site, why)
+        now = desk.clock.now()
+        if isinstance(result, aggregate.Sum):
+            aggregate.accept_sum(tx, round_, result)
+            return True
+        if isinstance(result, aggregate.Failure):
+            aggregate.accept_failure(tx, desk.log, desk.uploads, round_, result, now)
+            return True
+        desk.tried[ctx_hash] = count
+        aggregate.note_false_responders(tx, desk.log, round_, result.false_responders, now)
+        return False
+
+
+def _publish(desk: Desk, study: Study, seen: Round) -> bool:
+    failure: MitralError | None = None
+    try:
+        result = _result(desk, study, seen)
+    except MitralError as error:
+        failure = error
+    with desk.database.transaction("publish a round") as tx:
+        round_ = rounds.read_round(tx, seen.ctx_hash or "")
+        if round_ is None or round_.state != "AGGREGATED":
+            return True
+        now = desk.clock.now()
+        if failure is None:
+            close.publish(tx, desk.log, round_, result, desk.uploads.wipe, now)
+        else:
+            close.lose(tx, desk.log, round_, failure.code, failure.detail, desk.uploads.wipe, now)
+    desk.tried.pop(seen.ctx_hash or "", None)
+    desk.log.sign_checkpoint(desk.database)
+    return True
+
+
+def _result(desk: Desk, study: Study, round_: Round) -> close.Published:
+    plan, tail = study.plan, close.read_tail(round_)
+    model, statistics, metrics = study.model, None, None
+    if round_.purpose == "statistics":
+        statistics = statistics_from_sums(tail, len(round_.survivors))
+    if round_.purpose == "update":
+        received = from_bytes(desk.blobs.read(round_.model))
+        layout = layout_of(received)
+        words = aggregate.read_aggregate(round_.ctx, desk.blobs.read(round_.aggregate_sha256 or ""))
+        flat = apply_aggregate(plan, layout, flatten(layout, received), words, tail["weight"][0])
+        model = desk.blobs.put(to_bytes(unflatten(layout, flat)))
+    if {"score_histogram", "test_histogram"} & set(tail):
+        try:
+            metrics = figures(tail, plan.metrics["bins"]).as_json()
+        except MitralError as error:
+            if error.code != "metrics_too_few_cases":
+                raise
+    return close.Published(model, None if metrics is None else dict(metrics), statistics)

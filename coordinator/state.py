@@ -1,0 +1,148 @@
+"""The state directory: made by `init`, locked by `serve`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from coordinator import operators
+from coordinator.audit import COORDINATOR_ACTOR, AuditLog, Fact
+from coordinator.config import FILE_NAME, Settings, write_settings
+from coordinator.keys import create_keys, load_keys
+from coordinator.storage.database import Database
+from coordinator.storage.schema import migrate
+from shared.canonical import b64u
+from shared.clock import Clock
+from shared.errors import InputError, Unavailable
+from shared.ids import check_id
+
+DATABASE = "coordinator.sqlite"
+KEYS = "keys"
+BLOBS = "blobs"
+UPLOADS = "uploads"
+_LOCK = "lock"
+_ACCESS = "administrator.access.json"
+FIRST_ADMINISTRATOR = "administrator"
+
+
+def initialise(state: Path, settings: Settings, clock: Clock) -> Path:
+    """Make keys, database, log and the first administrator; return the path of the administrator's access file.
+
+    Raises:
+        InputError: ``state_exists``, ``id_malformed``.
+    """
+    check_id(settings.federation, "federation")
+    if (state / FILE_NAME).exists() or (state / DATABASE).exists():
+        raise InputError("state_exists", f"{state} is initialised already")
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with StateLock(state):
+        keys = create_keys(state / KEYS, settings.federation, clock.now())
+        database = Database(state / DATABASE)
+        try:
+            migrate(database)
+            log = AuditLog(settings.federation, keys.log_key, keys.idk)
+            with database.transaction("initialise") as tx:
+                opened = {
+                    "federation": settings.federation,
+                    "log_vkey": log.vkey.encode(),
+                    "coordinator_idk": b64u(keys.idk.verify_key.bytes),
+                }
+                log.append(tx, Fact("log.opened", COORDINATOR_ACTOR, opened), clock.now())
+            with database.transaction("add the first administrator") as tx:
+                token = operators.add_operator(tx, log, None, FIRST_ADMINISTRATOR, "administrator", None, clock.now())
+            log.sign_checkpoint(database)
+        finally:
+            database.close()
+        url = operator_url(settings, settings.operator_port)
+        access = operators.access_file(url, keys.root_der, FIRST_ADMINISTRATOR, "administrator", token)
+        write_access_file(state / _ACCESS, access)
+        write_settings(state, settings)  # last: a directory without settings was never initialised
+    return state / _ACCESS
+
+
+def operator_url(settings: Settings, port: int) -> str:
+    """Return where operators reach the service."""
+    return settings.public_operator_url or f"https://{_host(settings.names[0])}:{port}"
+
+
+def agent_url(settings: Settings, port: int) -> str:
+    """Return where agents reach the service: what invitations say."""
+    return settings.public_agent_url or f"https://{_host(settings.names[0])}:{port}"
+
+
+def write_access_file(path: Path, access: dict[str, object]) -> None:
+    """Write an access file that only its owner can read.
+
+    Raises:
+        InputError: ``file_exists``; a token is never overwritten.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise InputError("file_exists", f"{path} exists; it is not overwritten") from None
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(access, file, indent=2)
+        file.write("\n")
+
+
+def open_database(state: Path) -> Database:
+    """Open the database of an initialised directory and bring it to this release's schema.
+
+    Raises:
+        InputError: ``state_missing``, ``state_newer``.
+    """
+    if not (state / DATABASE).exists():
+        raise InputError("state_missing", f"{state} was never initialised")
+    load_keys(state / KEYS)
+    database = Database(state / DATABASE)
+    migrate(database)
+    return database
+
+
+class StateLock:
+    """An exclusive lock on a state directory, released by the operating system however the process ends."""
+
+    def __init__(self, state: Path) -> None:
+        """Lock `state` for the length of a `with` block."""
+        self._path = state / _LOCK
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Take the lock.
+
+        Raises:
+            Unavailable: ``state_in_use``.
+        """
+        self._file = self._path.open("ab")
+        try:
+            _lock(self._file)
+        except OSError:
+            self._file.close()
+            raise Unavailable("state_in_use", f"another process works in {self._path.parent}") from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release it."""
+        if self._file is not None:
+            self._file.close()
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(file: IO[bytes]) -> None:
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(file: IO[bytes]) -> None:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _host(name: str) -> str:
+    return f"[{name}]" if ":" in name else name
