@@ -41,9 +41,9 @@ def add_notice(tx: Transaction, code: str, subject: str, detail: str, at: str) -
     )
 
 
-def remove_notice(tx: Transaction, code: str, subject: str) -> None:
-    """Take a notice back whose reason has gone."""
-    tx.run("DELETE FROM notice WHERE code = :code AND subject = :subject", code=code, subject=subject)
+def remove_subject(tx: Transaction, subject: str) -> None:
+    """Take the notices about something back whose reasons have gone."""
+    tx.run("DELETE FROM notice WHERE subject = :subject", subject=subject)
 
 
 def read_notices(tx: Transaction) -> list[Notice]:

@@ -29,6 +29,14 @@ def read_newest(tx: Transaction, study: str) -> StoredOutcome | None:
     return None if row is None else StoredOutcome(*row)
 
 
+def read_current_models(tx: Transaction) -> set[str]:
+    """Return the newest model version of every study."""
+    rows = tx.rows(
+        'SELECT model FROM outcome o WHERE "index" = (SELECT MAX("index") FROM outcome p WHERE p.study = o.study)'
+    )
+    return {row.model for row in rows}
+
+
 def add_outcome(tx: Transaction, outcome: StoredOutcome, log_index: int) -> None:
     """Add a verified outcome."""
     tx.run(

@@ -10,7 +10,7 @@ from site_agent.storage.database import Transaction
 
 @dataclass(frozen=True, slots=True)
 class StoredRound:
-    """A bound context; `values` are this site's own tail values between TRAINED and SEALED."""
+    """A bound context."""
 
     ctx_hash: str
     study: str
@@ -20,7 +20,6 @@ class StoredRound:
     state: str
     expires: str
     upload_until: str | None
-    values: dict[str, list[int]] | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class StoredUpload:
     upload_bytes: int
 
 
-_SELECT = 'SELECT ctx_hash, study, round, kind, ctx, state, expires, upload_until, "values" FROM round '
+_SELECT = "SELECT ctx_hash, study, round, kind, ctx, state, expires, upload_until FROM round "
 
 
 def read_round(tx: Transaction, ctx_hash: str) -> StoredRound | None:
@@ -78,16 +77,10 @@ def set_state(tx: Transaction, ctx_hash: str, state: str) -> None:
     tx.run("UPDATE round SET state = :state WHERE ctx_hash = :ctx_hash", ctx_hash=ctx_hash, state=state)
 
 
-def set_values(tx: Transaction, ctx_hash: str, values: dict[str, list[int]] | None) -> None:
-    """Store this site's tail values, or erase them."""
-    text = None if values is None else json.dumps(values)
-    tx.run('UPDATE round SET "values" = :text WHERE ctx_hash = :ctx_hash', ctx_hash=ctx_hash, text=text)
-
-
 def set_wiped(tx: Transaction, ctx_hash: str, because: str) -> None:
     """Leave a tombstone: no secrets, no values, no shares."""
     tx.run(
-        "UPDATE round SET state = 'WIPED', wiped_because = :because, \"values\" = NULL WHERE ctx_hash = :ctx_hash",
+        "UPDATE round SET state = 'WIPED', wiped_because = :because WHERE ctx_hash = :ctx_hash",
         ctx_hash=ctx_hash,
         because=because,
     )
@@ -175,9 +168,8 @@ def add_refusal(tx: Transaction, ctx: Context, code: str, detail: str, at: str) 
 
 
 def _read(row: tuple[object, ...]) -> StoredRound:
-    ctx_hash, study, number, kind, ctx, state, expires, upload_until, values = row
+    ctx_hash, study, number, kind, ctx, state, expires, upload_until = row
     return StoredRound(
         str(ctx_hash), str(study), int(str(number)), str(kind), Context.check(parse_strict(str(ctx).encode())),
         str(state), str(expires), None if upload_until is None else str(upload_until),
-        None if values is None else json.loads(str(values)),
     )  # fmt: skip

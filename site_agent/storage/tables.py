@@ -175,7 +175,6 @@ class RoundRow(SiteTable, table=True):
     expires: str
     upload_until: str | None = None  # None: bound only to help with closing
     bound_at: str
-    values: str | None = None  # JSON: this site's own tail values, from TRAINED to SEALED
     wiped_because: str | None = None
 
 

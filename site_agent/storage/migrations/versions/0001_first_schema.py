@@ -170,7 +170,6 @@ def upgrade() -> None:
         sa.Column("expires", sa.String(), nullable=False),
         sa.Column("upload_until", sa.String(), nullable=True),
         sa.Column("bound_at", sa.String(), nullable=False),
-        sa.Column("values", sa.String(), nullable=True),
         sa.Column("wiped_because", sa.String(), nullable=True),
         sa.CheckConstraint(
             "state IN ('BOUND', 'TRAINED', 'SEALED', 'SENT', 'DECIDED', 'RELEASED', 'WIPED')", name="round_state"

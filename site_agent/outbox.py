@@ -1,0 +1,206 @@
+"""Delivering: every signed message reaches the coordinator, in order, until its receipt verifies.
+
+Nothing is forgotten before a receipt signed by the roster's coordinator names it, so a message survives any crash and
+counts once: the coordinator answers the same bytes with the same receipt.
+"""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from shared.audit.log_checkpoint import decode_vkey
+from shared.audit.merkle import leaf_hash
+from shared.audit.proofs import verify_inclusion_bundle
+from shared.canonical import JsonObject, from_b64u, sha256_hex
+from shared.clock import timestamp
+from shared.crypto.identity import VerifyKey
+from shared.crypto.signed_envelope import open_envelope
+from shared.errors import MitralError, PeerFault, Unavailable
+from shared.ids import COORDINATOR
+from shared.protocol.masked_update import Receipt
+from shared.secagg.roster import coordinator_key
+from site_agent.backoff import Backoff
+from site_agent.coordinator_client import Answer
+from site_agent.rounds.machine import Event
+from site_agent.rounds.masked_update import SHARES_FILE
+from site_agent.rounds.session import Session
+from site_agent.storage import notices, outbox, rosters, rounds
+from site_agent.storage.database import ChangeWatch
+from site_agent.storage.outbox import OutboxItem
+
+LOOK_SECONDS = 0.5  # how soon rows of the command line are noticed
+_OCTETS = "application/octet-stream"
+_TOO_LATE = {"round_closed", "round_unknown"}  # the round went on without this message; nobody needs to look at it
+# Nothing can be delivered any more: the site is out, or this state is older than what this site once signed.
+FATAL = {"seq_reused", "site_revoked", "instance_conflict"}
+
+
+class Delivery:
+    """Takes messages to the coordinator one by one; knows which upload this process has begun."""
+
+    def __init__(self, session: Session) -> None:
+        """Start without having sent anything."""
+        self._session = session
+        self._begun: set[int] = set()
+
+    def deliver_next(self) -> bool:
+        """Deliver the oldest message; return whether there was one.
+
+        Raises:
+            Unavailable: try again; nothing is lost.
+            MitralError: one of `FATAL`.
+            PeerFault: ``receipt_invalid``; the message stays.
+        """
+        session = self._session
+        with session.database.reading("read outbox") as tx:
+            item = outbox.read_next(tx)
+        if item is None:
+            return False
+        try:
+            answer = self._send(item)
+        except Unavailable:
+            raise
+        except MitralError as error:
+            if error.code in FATAL:
+                raise
+            self._reject(item, error)
+            return True
+        receipt, envelope = check_receipt(session, item, answer.json())
+        with session.database.transaction("delivered") as tx:
+            outbox.set_delivered(tx, item.seq, envelope, receipt.log_index)
+            stored = None if item.ctx_hash is None else rounds.read_round(tx, item.ctx_hash)
+            if item.kind == "manifest" and stored is not None:
+                session.move(tx, stored, Event.RECEIPT)
+        self._begun.discard(item.seq)
+        session.log.info("delivered", kind=item.kind, seq=item.seq, log_index=receipt.log_index)
+        return True
+
+    def _send(self, item: OutboxItem) -> Answer:
+        if item.kind != "manifest":
+            return self._session.client.put(item.path, item.body)
+        if item.seq not in self._begun and self._is_fresh(item):
+            self._begun.add(item.seq)
+            self._send_vector(item, missing_only=False)
+            return self._session.client.put(item.path, item.body)
+        # An earlier attempt may have got everything across: the manifest asks.
+        try:
+            return self._session.client.put(item.path, item.body)
+        except PeerFault as error:
+            if error.code != "upload_incomplete":
+                raise
+        self._send_vector(item, missing_only=True)
+        return self._session.client.put(item.path, item.body)
+
+    def _is_fresh(self, item: OutboxItem) -> bool:
+        """Return whether this process sealed the vector itself, so that nothing can have been sent before."""
+        return item.seq in self._session.sealed_here
+
+    def _send_vector(self, item: OutboxItem, *, missing_only: bool) -> None:
+        ctx_hash, site, client = item.ctx_hash or "", self._session.site, self._session.client
+        folder = self._session.folder.upload(ctx_hash)
+        with self._session.database.reading("read upload") as tx:
+            upload = rounds.read_upload(tx, ctx_hash)
+        expected = [] if upload is None else upload.chunk_sha256
+        there = client.read_uploaded_chunks(ctx_hash, site) if missing_only else {}
+        for index, digest in enumerate(expected):
+            if there.get(str(index)) != digest:
+                chunk = _read_sealed(folder / str(index))
+                if sha256_hex(chunk) != digest:
+                    raise PeerFault("upload_damaged", f"chunk {index} of {ctx_hash} is not what was sealed")
+                client.put(f"/v1/rounds/{ctx_hash}/uploads/{site}/{index}", chunk, media_type=_OCTETS)
+        client.put(f"/v1/rounds/{ctx_hash}/shares/{site}", _read_sealed(folder / SHARES_FILE), media_type=_OCTETS)
+
+    def _reject(self, item: OutboxItem, error: MitralError) -> None:
+        """Put a message aside that the coordinator will never take."""
+        session = self._session
+        with session.database.transaction("rejected") as tx:
+            outbox.set_rejected(tx, item.seq, error.code)
+            if error.code not in _TOO_LATE:
+                at = timestamp(session.clock.now())
+                notices.add_notice(tx, error.code, f"{item.kind} {item.seq}", error.detail, at)
+        session.log.warning("rejected", kind=item.kind, seq=item.seq, code=error.code, detail=error.detail)
+
+
+class DeliverLoop:
+    """Owns the outbox; `wake` is called after every commit that queues something."""
+
+    def __init__(self, session: Session, stop: threading.Event, fail: Callable[[MitralError], None]) -> None:
+        """Prepare; `fail` is told why the agent cannot go on."""
+        self._session = session
+        self._stop = stop
+        self._fail = fail
+        self._woken = threading.Event()
+        self._delivery = Delivery(session)
+
+    def wake(self) -> None:
+        """Look into the outbox now."""
+        self._woken.set()
+
+    def run(self) -> None:
+        """Deliver until `stop` is set."""
+        watch = ChangeWatch(self._session.database.path)
+        backoff = Backoff()
+        try:
+            while not self._stop.is_set():
+                self._woken.clear()
+                watch.changed()
+                if self._deliver_all(backoff):
+                    self._wait(watch)
+        finally:
+            watch.close()
+
+    def _deliver_all(self, backoff: Backoff) -> bool:
+        """Empty the outbox; return whether it is empty now."""
+        try:
+            while not self._stop.is_set() and self._delivery.deliver_next():
+                backoff.reset()
+        except MitralError as error:
+            if error.code in FATAL:
+                self._fail(error)
+                return False
+            self._session.log.info("delivery put off", code=error.code, detail=error.detail)
+            backoff.wait(self._stop, getattr(error, "retry_after_seconds", None))
+            return False
+        except Exception as error:  # noqa: BLE001 (a bug must be seen and must not end the loop)
+            self._session.log.critical("unexpected failure", loop="deliver", error=error)
+            backoff.wait(self._stop)
+            return False
+        return True
+
+    def _wait(self, watch: ChangeWatch) -> None:
+        while not self._stop.is_set() and not self._woken.wait(LOOK_SECONDS) and not watch.changed():
+            pass
+
+
+def check_receipt(session: Session, item: OutboxItem, answer: JsonObject) -> tuple[Receipt, bytes]:
+    """Return the receipt in an answer if the pinned coordinator signed it for exactly this message.
+
+    Raises:
+        PeerFault: ``receipt_invalid``, ``signature_invalid`` and the like.
+    """
+    with session.database.reading("read coordinator key") as tx:
+        active = rosters.read_active(tx)
+    key: VerifyKey = session.identity.coordinator_idk if active is None else coordinator_key(active.roster)
+    found = answer.get("receipt")
+    if not isinstance(found, str):
+        raise PeerFault("receipt_invalid", "the answer holds no receipt")
+    message = open_envelope(from_b64u(found), "receipt", {COORDINATOR: key})
+    receipt = Receipt.check(message.body)
+    if receipt.accepted != item.digest:
+        raise PeerFault("receipt_invalid", "the receipt is for another message")
+    inclusion = answer.get("inclusion")
+    if isinstance(inclusion, dict):
+        vkey = decode_vkey(
+            session.identity.coordinator_log_vkey if active is None else active.roster["coordinator"]["log_vkey"]
+        )
+        proved = verify_inclusion_bundle(inclusion, vkey, vkey.name)
+        if leaf_hash(proved.leaf).hex() != receipt.leaf_hash or proved.index != receipt.log_index:
+            raise PeerFault("receipt_invalid", "the proof that came with the receipt is of another log entry")
+    return receipt, message.envelope
+
+
+def _read_sealed(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PeerFault("upload_damaged", f"{path.name} of the sealed update is gone: {error.strerror}") from error

@@ -1,0 +1,28 @@
+"""This hospital's reasoned no to a context: signed once, and never a failure for the others (PROTOCOLS A7)."""
+
+from datetime import datetime
+
+from shared.clock import timestamp
+from shared.errors import MitralError
+from shared.protocol.round_context import Context
+from site_agent.rounds.session import Session
+from site_agent.signing import sign_and_queue
+from site_agent.storage import outbox, rounds
+
+
+def refuse(session: Session, ctx: Context, reason: MitralError, now: datetime) -> None:
+    """Sign and queue a refusal of `ctx`, unless one stands already or something was sealed for it."""
+    ctx_hash = ctx.ctx_hash
+    with session.database.transaction("refuse") as tx:
+        if rounds.read_refusal(tx, ctx_hash) is not None or rounds.read_upload(tx, ctx_hash) is not None:
+            return
+        rounds.add_refusal(tx, ctx, reason.code, reason.detail[:500], timestamp(now))
+        body = {"ctx_hash": ctx_hash, "code": reason.code, "detail": reason.meaning.title[:500]}
+        path = f"/v1/rounds/{ctx_hash}/refusal/{session.site}"
+        outbox.drop_pending(tx, ctx_hash, ("manifest",))
+        sign_and_queue(tx, session.identity, "refusal", body, path=path, now=now, ctx_hash=ctx_hash, study=ctx.study)
+        tx.after_commit.append(session.queued)
+    session.folder.erase_round(ctx_hash)
+    session.log.warning(
+        "refused", code=reason.code, detail=reason.detail, study=ctx.study, round=ctx.round, kind=ctx.kind
+    )

@@ -1,0 +1,116 @@
+"""What the phases work with: database, keys, network, folder, time and randomness, all given from outside."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from shared.canonical import JsonObject
+from shared.clock import Clock, timestamp
+from site_agent.coordinator_client import CoordinatorClient
+from site_agent.identity import SiteIdentity
+from site_agent.logs import Log
+from site_agent.rounds.machine import Event, next_state
+from site_agent.state_folder import StateFolder
+from site_agent.storage import notices, rounds
+from site_agent.storage.database import Database, Transaction
+from site_agent.storage.rounds import StoredRound
+from site_agent.training.result_file import TrainingResult
+
+
+class Trainer(Protocol):
+    """Runs jobs in the training child of a study; raises what went wrong, with a code."""
+
+    def run(self, study: str, job: JsonObject, timeout_seconds: float) -> TrainingResult:
+        """Run one job to its end. The result stays, on disk, in the file that ``job["result"]`` names."""
+        ...
+
+    def read_result(self, job: JsonObject) -> TrainingResult:
+        """Read the result that an earlier run left, as strictly as the first time."""
+        ...
+
+    def stop(self, study: str) -> None:
+        """Kill the child of a study; a `run` under way raises ``training_stopped``."""
+        ...
+
+
+class Desk(Protocol):
+    """Where long work is done beside the loops: one piece per study at a time."""
+
+    def start(self, study: str, ctx_hash: str, work: Callable[[], None]) -> None:
+        """Start `work` unless the same context is being worked on; another context of the study is given up."""
+        ...
+
+    def give_up(self, study: str, ctx_hash: str) -> None:
+        """Stop working on a context, if that is what is being done."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One running agent, as the phases see it."""
+
+    database: Database
+    identity: SiteIdentity
+    client: CoordinatorClient
+    folder: StateFolder
+    trainer: Trainer
+    desk: Desk
+    clock: Clock
+    random: Callable[[int], bytes]
+    log: Log
+    queued: Callable[[], None] = field(default=lambda: None)  # wakes the delivering loop
+    sealed_here: set[int] = field(
+        default_factory=set
+    )  # numbers of manifests this process sealed: nothing was sent before
+
+    @property
+    def site(self) -> str:
+        """Return this site's id."""
+        return self.identity.site
+
+    def move(self, tx: Transaction, stored: StoredRound, event: Event) -> None:
+        """Move a context along its state machine.
+
+        Raises:
+            Misuse: ``round_transition``.
+        """
+        rounds.set_state(tx, stored.ctx_hash, next_state(stored.state, event))
+
+    def notice(self, code: str, subject: str, detail: str) -> None:
+        """Show something to a person: in the log and in `mitral-site status`."""
+        self.log.warning("notice", code=code, subject=subject, detail=detail)
+        with self.database.transaction("add notice") as tx:
+            notices.add_notice(tx, code, subject, detail, timestamp(self.clock.now()))
+
+    def model_file(self, model: str) -> Path:
+        """Return the file of a model version, fetched if it is not here or not what its name says.
+
+        Raises:
+            Retry: the network failed.
+            PeerFault: ``blob_damaged``.
+        """
+        path = self.folder.model(model)
+        if path.exists():
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() == model:
+                    return path
+            path.unlink()  # left half written by a power failure
+        self.client.download_blob(model, path)
+        return path
+
+    def read_model(self, model: str) -> bytes:
+        """Return the bytes of a model version; raises like `model_file`."""
+        return self.model_file(model).read_bytes()
+
+
+def wipe_round(tx: Transaction, stored: StoredRound, because: str) -> None:
+    """Leave only the tombstone of a context (W6); the caller erases its files after the commit."""
+    rounds.set_wiped(tx, stored.ctx_hash, because)
+
+
+def expired(stored: StoredRound, now: datetime) -> bool:
+    """Return whether a context's time is over by this site's clock."""
+    return stored.expires <= timestamp(now)
