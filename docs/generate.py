@@ -75,7 +75,8 @@ def class_fields(definition: ast.ClassDef, source: list[str]) -> Iterator[tuple[
     """Yield name, type, default and meaning of each field; the comment behind or above it is the meaning."""
     for statement in definition.body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            comment = re.search(r"#\s*(?!noqa)(.*)$", source[(statement.end_lineno or 1) - 1])
+            written = "\n".join(source[statement.lineno - 1 : statement.end_lineno])
+            comment = re.search(r"#\s*(?!noqa)(.*)$", written, re.MULTILINE)
             comment = comment or re.match(r"\s*#\s*(?!noqa|---)(.*)$", source[statement.lineno - 2])
             kind = re.sub(r"Annotated\[(.+?), Field\((.*?)\)\]", r"\1, \2", ast.unparse(statement.annotation))
             default = ast.unparse(statement.value) if statement.value else ""

@@ -19,7 +19,7 @@ BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 def examples(document: Path) -> list[list[str]]:
     """Return the commands of ours in a document's code blocks, split into words; a trailing backslash joins lines."""
     lines = "\n".join(BLOCK.findall(document.read_text(encoding="utf-8"))).replace("\\\n", " ").splitlines()
-    return [words for words in map(shlex.split, lines) if words and words[0] in PROGRAMS]
+    return [shlex.split(line) for line in lines if line.partition(" ")[0] in PROGRAMS]
 
 
 def unknown_words(words: list[str]) -> list[str]:
