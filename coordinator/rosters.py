@@ -132,12 +132,12 @@ def _entry(site: stored_sites.Site) -> dict[str, object]:
     if site.idk is None or site.log_key is None or site.kem_mlkem768 is None or site.kem_x25519 is None:
         raise InputError("site_not_approved", f"{site.site} has no keys")
     return rules.site_entry(
-        site.site,
-        site.name,
-        site.legal,
-        VerifyKey.from_bytes(site.idk),
-        VerifyKey.from_bytes(site.log_key),
-        KemPublicKey(site.kem_mlkem768, site.kem_x25519),
-        site.kem_seq,
-        site.kem_attest or b"",
+        site_id=site.site,
+        name=site.name,
+        legal=site.legal,
+        idk=VerifyKey.from_bytes(site.idk),
+        log_key=VerifyKey.from_bytes(site.log_key),
+        kem=KemPublicKey(site.kem_mlkem768, site.kem_x25519),
+        kem_seq=site.kem_seq,
+        attest=site.kem_attest or b"",
     )
