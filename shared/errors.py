@@ -289,6 +289,7 @@ CODES: dict[str, Code] = {
     "export_missing": Code(400, "There is no such export", "Give the zip file that `mitral-coordinator audit export` wrote."),
     "export_not_verified": Code(400, "An audit export does not verify", "Keep the export: it is evidence."),
     "bench_arguments": Code(400, "A benchmark cannot be run like this", "Give numbers within the limits in the message."),
+    "bench_failed": Code(500, "A benchmark could not be finished", "Look at what the process wrote; try again."),
     "demo_arguments": Code(400, "The demo cannot be run like this", "See `mitral demo --help`."),
     "extra_missing": Code(400, "A part of Mitral is not installed", "Run the pip command in the message."),
     "rehearsal_failed": Code(500, "A step of the rehearsal failed", "Read the log files named in the message."),

@@ -40,7 +40,6 @@ MOST_MEMBERS = 1_000_000
 MOST_MEMBER_BYTES = 64 * 2**20
 MOST_BYTES = 2 * 2**30
 MOST_ENTRY_BYTES = 16 * 1024
-MOST_DEPTH = 64
 TILE = 256  # hashes per tile, entries per bundle
 
 Json = dict[str, Any]
@@ -120,7 +119,8 @@ class Export:
     path: Path
     root_hash: str | None
     members: dict[str, bytes] = field(default_factory=dict)
-    rosters: list[Json] = field(default_factory=list)  # by version, ascending
+    rosters: dict[str, Json] = field(default_factory=dict)  # by hash, in the order of their versions
+    keys: dict[str, dict[str, bytes]] = field(default_factory=dict)  # roster hash -> site or coordinator -> key
     origin: str = ""
     size: int = 0
     root: bytes = b""
@@ -130,6 +130,11 @@ class Export:
     evidence: dict[str, Signed] = field(default_factory=dict)  # by SHA-256 of the envelope
     contexts: dict[str, Json] = field(default_factory=dict)  # by hash
     opened_at: dict[str, int] = field(default_factory=dict)  # context hash -> place of its round.open
+
+    @property
+    def newest(self) -> str:
+        """Return the hash of the newest roster."""
+        return next(reversed(self.rosters))
 
     at: int | None = None  # the entry being looked at, for the message when something in it is malformed
 
@@ -165,7 +170,7 @@ def tagged_hash(tag: str, *parts: bytes) -> bytes:
 
 def canonical(value: object) -> bytes:
     """Return the RFC 8785 bytes; here numbers are integers and keys ASCII, so Python's own form is canonical."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def parse(raw: bytes, what: str) -> Any:  # noqa: ANN401 (whatever shape it has; whoever reads it checks)
@@ -175,8 +180,8 @@ def parse(raw: bytes, what: str) -> Any:  # noqa: ANN401 (whatever shape it has;
         Broken: it is not.
     """
     try:
-        value = json.loads(raw.decode(), object_pairs_hook=_unique, parse_float=_refuse, parse_constant=_refuse)
-        flaw = "it is not canonical" if _is_odd(value) or canonical(value) != raw else ""
+        value = _DECODER.decode(raw.decode())
+        flaw = "" if canonical(value) == raw else "it is not canonical"
     except (ValueError, RecursionError) as error:
         flaw = str(error)[:100]
     if flaw:
@@ -188,21 +193,23 @@ def _unique(pairs: list[tuple[str, Any]]) -> Json:
     result = dict(pairs)
     if len(result) != len(pairs):
         raise ValueError("duplicate key")
+    if not "".join(result).isascii():
+        raise ValueError("a key that is not ASCII")
     return result
+
+
+def _integer(text: str) -> int:
+    if len(text) > 17 or abs(int(text)) >= 2**53:
+        raise ValueError("an integer outside +-(2^53-1)")
+    return int(text)
 
 
 def _refuse(text: str) -> None:
     raise ValueError(f"{text[:20]} is not an integer")
 
 
-def _is_odd(value: object, depth: int = 0) -> bool:
-    if depth > MOST_DEPTH:
-        return True
-    if isinstance(value, int):
-        return abs(value) >= 2**53
-    if isinstance(value, dict):
-        return any(not key.isascii() or _is_odd(item, depth + 1) for key, item in value.items())
-    return isinstance(value, list) and any(_is_odd(item, depth + 1) for item in value)
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_integer, parse_float=_refuse, parse_constant=_refuse)
 
 
 def unbase64(text: object, size: int | None = None, *, url: bool = False) -> bytes:
@@ -306,9 +313,9 @@ def check_rosters(export: Export) -> str:
         _check_roster(roster, version, previous)
         approvals = parse(export.members[f"rosters/{version}.approvals.json"], f"approvals of roster {version}")
         _check_approvals(roster, previous, approvals)
-        export.rosters.append(roster)
-        previous = roster
-    hashes = [roster_hash(roster) for roster in export.rosters]
+        export.rosters[roster_hash(roster)] = previous = roster
+        export.keys[roster_hash(roster)] = site_keys(roster)
+    hashes = list(export.rosters)
     chain = f"{len(versions)} roster version(s), each signed by all its sites and by a quorum of the one before"
     if export.root_hash is None:
         return f"{chain}. NO ROSTER HASH WAS GIVEN: this shows consistency, not whose hospitals these are."
@@ -377,7 +384,7 @@ def _keys_of(signer: str, rosters: Iterable[dict[str, bytes]]) -> list[bytes]:
 
 def check_manifest(export: Export) -> str:
     """Check that the coordinator signed the hash of every member."""
-    coordinator = site_keys(export.rosters[-1])["coordinator"]
+    coordinator = export.keys[export.newest]["coordinator"]
     signed = open_envelope(export.members["MANIFEST"], "MANIFEST", lambda who: [coordinator] * (who == "coordinator"))
     if signed.kind != "export":
         raise Broken("MANIFEST is signed as something else")
@@ -396,7 +403,7 @@ def check_manifest(export: Export) -> str:
 
 def check_checkpoint(export: Export) -> str:
     """Check that the log's head is signed by the log key in the newest roster (C2SP signed note)."""
-    vkey = export.rosters[-1]["coordinator"]["log_vkey"]
+    vkey = export.rosters[export.newest]["coordinator"]["log_vkey"]
     export.note = export.members["checkpoint"].decode()
     body, blank, tail = export.note.rpartition("\n\n")
     lines = body.split("\n")
@@ -555,7 +562,7 @@ def _entry_flaw(entry: object, origin: str) -> str:
 
 def check_evidence(export: Export) -> str:
     """Check that what sites are said to have done, they signed, under keys of a roster active by then."""
-    every = [(roster["version"], site_keys(roster)) for roster in export.rosters]
+    every = [(export.rosters[one]["version"], keys) for one, keys in export.keys.items()]
     active = 0
     for index, entry in export.of():
         if entry["type"] == "roster.activated":
@@ -611,7 +618,7 @@ def check_contexts(export: Export) -> str:
         data, where = entry["data"], f"entry {index} ({entry['type']})"
         if entry["type"] == "roster.activated":
             active = max(active, data["version"])
-            if data["roster"] not in {roster_hash(roster) for roster in export.rosters}:
+            if data["roster"] not in export.rosters:
                 raise Broken(f"{where}: that roster is not in the archive")
             continue
         if entry["type"] == "round.result":
@@ -620,7 +627,9 @@ def check_contexts(export: Export) -> str:
         ctx = parse(_member(export, f"contexts/{data['ctx_hash']}.json"), f"{where}: its context")
         if tagged_hash("SA1 ctx", canonical(ctx)).hex() != data["ctx_hash"] or data["ctx_hash"] in opened:
             raise Broken(f"{where}: its context is another one, or was opened before")
-        _check_context(ctx, entry, [roster for roster in export.rosters if roster["version"] <= active], where)
+        _check_context(
+            ctx, entry, {one: roster for one, roster in export.rosters.items() if roster["version"] <= active}, where
+        )
         if ctx["prev"] != newest.get(ctx["study"]):
             raise Broken(f"{where}: it does not follow the newest outcome of the study")
         series = (ctx["study"], ctx["kind"])
@@ -640,12 +649,12 @@ def check_contexts(export: Export) -> str:
     )
 
 
-def _check_context(ctx: Json, entry: Json, rosters: list[Json], where: str) -> None:
+def _check_context(ctx: Json, entry: Json, rosters: dict[str, Json], where: str) -> None:
     data, sites, n = entry["data"], invited(ctx), len(ctx["P"])
     for name in ("round", "kind", "model", "plan", "roster"):
         if ctx[name] != data[name]:
             raise Broken(f"{where}: its context names another {name}")
-    roster = next((one for one in rosters if roster_hash(one) == ctx["roster"]), None)
+    roster = rosters.get(ctx["roster"])
     if roster is None or ctx["study"] != entry["study"]:
         raise Broken(f"{where}: its context names another study, or a roster that was not active")
     if any(one >= two for one, two in pairwise(sites)) or not set(sites) <= {site["id"] for site in roster["sites"]}:
@@ -788,15 +797,14 @@ def _context(export: Export, index: int, entry: Json) -> Json:
 
 
 def _check_keys(export: Export, ctx: Json, messages: list[Signed], where: str) -> None:
-    keys = next(site_keys(roster) for roster in export.rosters if roster_hash(roster) == ctx["roster"])
     for signed in messages:
-        if keys.get(signed.signer) != signed.key:
+        if export.keys[ctx["roster"]].get(signed.signer) != signed.key:
             raise Broken(f"{where}: {signed.signer} signed under another key than the round's roster names")
 
 
 def check_witnesses(export: Export) -> str:
     """Count the sites that cosigned this head; a bad cosignature is a failure, a missing one is not."""
-    roster = export.rosters[-1]
+    roster = export.rosters[export.newest]
     prefix = export.origin.rpartition("/log/")[0] or export.origin
     body, _, tail = export.note.rpartition("\n\n")
     cosigned = 0
