@@ -71,6 +71,11 @@ def problems() -> str:
     )
 
 
+def type_text(annotation: ast.expr) -> str:
+    """Return a type for people: `Annotated[int, Field(ge=1)]` is "int, ge=1"."""
+    return re.sub(r"Annotated\[(.+?), Field\((.*?)\)\]", r"\1, \2", ast.unparse(annotation))
+
+
 def class_fields(definition: ast.ClassDef, source: list[str]) -> Iterator[tuple[str, str, str, str]]:
     """Yield name, type, default and meaning of each field; the comment behind or above it is the meaning."""
     for statement in definition.body:
@@ -78,7 +83,7 @@ def class_fields(definition: ast.ClassDef, source: list[str]) -> Iterator[tuple[
             written = "\n".join(source[statement.lineno - 1 : statement.end_lineno])
             comment = re.search(r"#\s*(?!noqa)(.*)$", written, re.MULTILINE)
             comment = comment or re.match(r"\s*#\s*(?!noqa|---)(.*)$", source[statement.lineno - 2])
-            kind = re.sub(r"Annotated\[(.+?), Field\((.*?)\)\]", r"\1, \2", ast.unparse(statement.annotation))
+            kind = type_text(statement.annotation)
             default = ast.unparse(statement.value) if statement.value else ""
             yield statement.target.id, kind, default, plain(comment.group(1)) if comment else ""
 
@@ -161,10 +166,12 @@ def settings() -> str:
         prefix = re.search(r'env_prefix="(\w+)"', raw)
         text += f"\n## {title}\n\n{plain(ast.get_docstring(module))}\n\n"
         text += f"Prefix in the environment: `{prefix.group(1)}`.\n\n" if prefix else ""
-        classes = [node for node in module.body if isinstance(node, ast.ClassDef) and node.name == "Settings"]
-        fields = [field for one in classes for field in class_fields(one, raw.splitlines())]
+        named = [node for node in module.body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript)]
+        aliases = {ast.unparse(node.targets[0]): type_text(node.value) for node in named}
+        (fields,) = (node for node in module.body if isinstance(node, ast.ClassDef) and node.name == "Settings")
         rows = [
-            (f"`{name}`", f"`{kind}`", f"`{value}`" if value else "required", why) for name, kind, value, why in fields
+            (f"`{name}`", f"`{aliases.get(kind, kind)}`", f"`{default}`" if default else "required", meaning)
+            for name, kind, default, meaning in class_fields(fields, raw.splitlines())
         ]
         text += table(("Key", "Type", "Default", "Meaning"), *rows)
     return text
@@ -219,9 +226,41 @@ def command_line() -> str:
     return text
 
 
+def http() -> str:
+    """Return the page of every route of the two listeners."""
+    routes = importlib.import_module("coordinator.api.routes")
+    operators = importlib.import_module("coordinator.operators")
+    text = (
+        "# HTTP\n\n"
+        "Two listeners over TLS. What is not in these tables does not exist. An error is a problem document\n"
+        "(RFC 9457) with a code from the [problems](problems.md); bodies that are signed are DSSE envelopes of the\n"
+        "[messages](../protocol/messages.md). A `PUT` may be repeated: the same bytes get the same answer, other\n"
+        "bytes under the same name a 409.\n"
+    )
+    planes = (
+        ("Agents (port 9092)", "Client certificates, except where the access is *anybody*.", routes.AGENT_ROUTES),
+        (
+            "Operators (port 8443)",
+            "`Authorization: Bearer TOKEN`; each route names its permission.",
+            routes.OPERATOR_ROUTES,
+        ),
+    )
+    for title, meaning, table_of_routes in planes:
+        rows = [
+            (f"`{one.method}`", f"`{one.path}`", one.access, plain(one.handler.__doc__).partition("\n")[0])
+            for one in table_of_routes
+        ]
+        text += f"\n## {title}\n\n{meaning}\n\n" + table(("Method", "Path", "Access", "Does"), *rows)
+    permissions = [
+        (role, ", ".join(f"`{one}`" for one in sorted(held))) for role, held in operators.PERMISSIONS.items()
+    ]
+    return text + "\n## Roles\n\n" + table(("Role", "Holds"), *permissions)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "protocol/messages.md": messages,
     "reference/cli.md": command_line,
+    "reference/http.md": http,
     "reference/problems.md": problems,
     "reference/settings.md": settings,
     "reference/study-file.md": study_file,

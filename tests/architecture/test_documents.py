@@ -43,9 +43,19 @@ def test_every_reference_page_is_generated() -> None:
     assert {f"reference/{name}" for name in written} == {page for page in PAGES if page.startswith("reference/")}
 
 
+def test_every_setting_and_option_says_what_it_means() -> None:
+    silent = [
+        line
+        for page in ("reference/settings.md", "reference/cli.md")
+        for line in (DOCS / page).read_text(encoding="utf-8").splitlines()
+        if line.startswith("| `") and (line.endswith("|  |") if "settings" in page else line.split(" | ")[1] == "")
+    ]
+    assert silent == []
+
+
 def test_every_protocol_file_is_on_the_page_of_messages() -> None:
-    # problems.py turns errors into documents and back; its table is the page of problems.
-    assert {path.stem for path in PROTOCOL.glob("*.py")} - {"__init__", "problems"} == set(PHASES)
+    # problems.py turns errors into documents and back (its table is a page of its own); vector_layout.py computes.
+    assert {path.stem for path in PROTOCOL.glob("*.py")} - {"__init__", "problems", "vector_layout"} == set(PHASES)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
