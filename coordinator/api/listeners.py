@@ -16,6 +16,7 @@ from coordinator.app import Coordinator
 from shared.errors import Unavailable
 
 _GRACE_SECONDS = 3
+_FLUSH_SECONDS = 0.05
 _KEEP_ALIVE_SECONDS = 75
 
 
@@ -62,6 +63,28 @@ class Listener(uvicorn.Server):
     def capture_signals(self) -> Generator[None]:
         """Do nothing: `serve` handles signals for both listeners."""
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more, finish what is in flight, then cut the connections that only idle.
+
+        uvicorn itself waits for the other end of every connection to close it, and an idle agent never does.
+        """
+        for server in self.servers:
+            server.close()
+        for one in sockets or []:
+            one.close()
+        connections = list(self.server_state.connections)
+        for connection in connections:
+            connection.shutdown()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _GRACE_SECONDS
+        while self.server_state.tasks and loop.time() < until:
+            await asyncio.wait(list(self.server_state.tasks), timeout=until - loop.time())
+        await asyncio.sleep(_FLUSH_SECONDS)  # the last answers are on their way to the kernel
+        for connection in connections:
+            transport = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abort()
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -1,63 +1,71 @@
-"""The one place that opens transactions: SQLite in WAL mode, every commit on disk before it is answered (ADR 0003)."""
+"""The one place that opens transactions: SQLite in WAL mode, every commit on disk before it is answered (ADR 0003).
+
+Statements go straight to the driver: on the path of a round an object-relational layer would cost more than the queries.
+"""
 
 import functools
 import sqlite3
 import threading
+from collections import namedtuple
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, TextClause, create_engine, event, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from shared.errors import Unavailable
 
 _FULL = ("database or disk is full", "disk I/O error")
+Value = str | int | bytes | bool | None
 
 
 class Transaction:
     """An open transaction. Statements take named values; nothing is committed before the `with` block ends."""
 
-    def __init__(self, connection: Connection, name: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
         """Wrap a connection on which BEGIN was already issued."""
         self.name = name
         self._connection = connection
-        self.after_commit: list[Callable[[], None]] = []
+        self.after_commit: list[Callable[[], object]] = []
         self.touched: set[str] = set()
 
     def touch(self, *names: str) -> None:
         """Say what this transaction moves: ``agents`` and ``operators`` wake their polls, ``study/<id>`` its rounds."""
         self.touched.update(names)
 
-    def rows(self, sql: str, **values: Any) -> list[Row[Any]]:
-        """Run a query and return all its rows."""
-        return list(self._connection.execute(_statement(sql), values).all())
+    def rows(self, sql: str, **values: Value) -> list[Any]:
+        """Run a query and return all its rows; columns are attributes, in order."""
+        return self._connection.execute(sql, values).fetchall()
 
-    def row(self, sql: str, **values: Any) -> Row[Any] | None:
-        """Run a query and return its first row, if any."""
-        return self._connection.execute(_statement(sql), values).first()
+    def row(self, sql: str, **values: Value) -> Any:  # noqa: ANN401 (a row has the columns of its query)
+        """Run a query and return its first row, or None."""
+        return self._connection.execute(sql, values).fetchone()
 
-    def value(self, sql: str, **values: Any) -> Any:
+    def value(self, sql: str, **values: Value) -> Any:  # noqa: ANN401 (a column has the type of its table)
         """Run a query and return the first column of its first row, or None."""
-        found = self._connection.execute(_statement(sql), values).first()
+        found = self._connection.execute(sql, values).fetchone()
         return None if found is None else found[0]
 
-    def run(self, sql: str, **values: Any) -> int:
+    def run(self, sql: str, **values: Value) -> int:
         """Run a statement and return how many rows it touched."""
-        return self._connection.execute(_statement(sql), values).rowcount
+        return self._connection.execute(sql, values).rowcount
 
-    def add(self, table: str, **values: Any) -> None:
+    def add(self, table: str, **values: Value) -> None:
         """Insert one row; `table` and the column names are constants of the caller."""
         self._connection.execute(_insert(table, tuple(values)), values)
+
+    def change(self, table: str, key: str, key_value: Value, **values: Value) -> None:
+        """Change columns of the row with this key; table, key and column names are constants of the caller."""
+        self._connection.execute(_update(table, key, tuple(values)), {**values, "key_value": key_value})
 
 
 class Database:
     """The coordinator's database file."""
 
     def __init__(self, path: Path) -> None:
-        """Open (or create) the file; the schema is the business of `migrations.py`."""
+        """Open (or create) the file; the schema is the business of `schema.py`."""
         self.path = path
         self.engine: Engine = create_engine(
             f"sqlite:///{path}",
@@ -78,19 +86,19 @@ class Database:
         Raises:
             Unavailable: ``storage_full`` when the disk is full; nothing was changed.
         """
-        with self._writer, self.engine.connect() as connection:
+        with self._writer, self._connection() as connection:
+            tx = Transaction(connection, name)
             try:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-                tx = Transaction(connection, name)
-                try:
-                    yield tx
-                    connection.exec_driver_sql("COMMIT")
-                except BaseException:
-                    _roll_back(connection)
-                    raise
-            except OperationalError as error:
-                if any(reason in str(error.orig) for reason in _FULL):
+                connection.execute("BEGIN IMMEDIATE")
+                yield tx
+                connection.execute("COMMIT")
+            except sqlite3.OperationalError as error:
+                _roll_back(connection)
+                if any(reason in str(error) for reason in _FULL):
                     raise Unavailable("storage_full", f"the database cannot grow ({name})") from error
+                raise
+            except BaseException:
+                _roll_back(connection)
                 raise
         for hook in tx.after_commit:
             hook()
@@ -100,8 +108,8 @@ class Database:
     @contextmanager
     def reading(self, name: str) -> Iterator[Transaction]:
         """Open a named read transaction: one consistent snapshot, never blocked by the writer."""
-        with self.engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN")
+        with self._connection() as connection:
+            connection.execute("BEGIN")
             try:
                 yield Transaction(connection, name)
             finally:
@@ -111,26 +119,46 @@ class Database:
         """Close every connection; the write-ahead log is folded into the file."""
         self.engine.dispose()
 
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        pooled = self.engine.raw_connection()
+        try:
+            connection = pooled.driver_connection
+            assert isinstance(connection, sqlite3.Connection)  # noqa: S101 (tells the type checker what the pool holds)
+            yield connection
+        finally:
+            pooled.close()
+
 
 def _configure(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # BEGIN and COMMIT are ours alone
+    connection.row_factory = _named_row
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _roll_back(connection: Connection) -> None:
+def _named_row(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Any:  # noqa: ANN401 (a row has the columns of its query)
+    return _row_type(tuple(column[0] for column in cursor.description))._make(row)
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
     # A failed COMMIT or a full disk may have ended the transaction already.
-    raw = connection.connection.driver_connection
-    if isinstance(raw, sqlite3.Connection) and raw.in_transaction:
-        connection.exec_driver_sql("ROLLBACK")
-
-
-@functools.lru_cache(maxsize=1024)
-def _statement(sql: str) -> TextClause:
-    return text(sql)
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
 
 
 @functools.lru_cache(maxsize=256)
-def _insert(table: str, columns: tuple[str, ...]) -> TextClause:
+def _row_type(columns: tuple[str, ...]) -> Any:  # noqa: ANN401 (made at run time)
+    return namedtuple("Row", columns, rename=True)  # noqa: PYI024 (the columns are known at run time only)
+
+
+@functools.lru_cache(maxsize=256)
+def _insert(table: str, columns: tuple[str, ...]) -> str:
     names, values = ", ".join(columns), ", ".join(f":{column}" for column in columns)
-    return text(f"INSERT INTO {table} ({names}) VALUES ({values})")  # noqa: S608 (identifiers are constants of our code)
+    return f"INSERT INTO {table} ({names}) VALUES ({values})"  # noqa: S608 (identifiers are constants of our code)
+
+
+@functools.lru_cache(maxsize=256)
+def _update(table: str, key: str, columns: tuple[str, ...]) -> str:
+    changes = ", ".join(f"{column} = :{column}" for column in columns)
+    return f"UPDATE {table} SET {changes} WHERE {key} = :key_value"  # noqa: S608 (the same)

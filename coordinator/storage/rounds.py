@@ -3,9 +3,7 @@
 import functools
 import json
 from dataclasses import dataclass
-from typing import Any
-
-from coordinator.storage.database import Transaction
+from coordinator.storage.database import Transaction, Value
 from shared.canonical import JsonObject
 from shared.protocol.confirm_survivors import Statement
 from shared.protocol.outcome import Outcome
@@ -149,10 +147,9 @@ def read_last_position(tx: Transaction, study: str) -> int:
     return int(tx.value("SELECT MAX(position) FROM round WHERE study = :study", study=study) or 0)
 
 
-def set_round(tx: Transaction, round_id: int, **values: Any) -> None:
+def set_round(tx: Transaction, round_id: int, **values: Value) -> None:
     """Change columns of a round; the names are constants of the caller."""
-    columns = ", ".join(f"{name} = :{name}" for name in values)
-    tx.run(f"UPDATE round SET {columns} WHERE id = :round_id", round_id=round_id, **values)  # noqa: S608
+    tx.change("round", "id", round_id, **values)
 
 
 def read_uploads(tx: Transaction, ctx_hash: str) -> dict[str, Upload]:

@@ -3,9 +3,7 @@
 import functools
 import json
 from dataclasses import dataclass
-from typing import Any
-
-from coordinator.storage.database import Transaction
+from coordinator.storage.database import Transaction, Value
 from shared.canonical import JsonObject
 from shared.protocol.study import Plan
 
@@ -80,10 +78,9 @@ def add_study(tx: Transaction, plan: Plan, owner: str, at: str) -> None:
     )  # fmt: skip
 
 
-def set_study(tx: Transaction, study: str, **values: Any) -> None:
+def set_study(tx: Transaction, study: str, **values: Value) -> None:
     """Change columns of a study; the names are constants of the caller."""
-    columns = ", ".join(f"{name} = :{name}" for name in values)
-    tx.run(f"UPDATE study SET {columns} WHERE study = :study_id", study_id=study, **values)  # noqa: S608
+    tx.change("study", "study", study, **values)
 
 
 def read_approvals(tx: Transaction, study: str) -> dict[str, tuple[str, str]]:
