@@ -5,14 +5,13 @@ from datetime import datetime
 
 import numpy as np
 
-from shared.canonical import JsonObject, sha256_hex
+from shared.canonical import JsonObject, sha256_hex, tagged_hash, u32
 from shared.clock import timestamp
 from shared.errors import MitralError, Refusal
 from shared.metrics import LOSS_SCALE, auc_from_histogram, check_case_counts, split_histogram
 from shared.protocol.round_context import Context
 from shared.protocol.study import Plan
 from shared.protocol.vector_layout import scored_part
-from shared.round_seed import round_seed
 from site_agent.approvals import Consent
 from site_agent.policy import HISTOGRAMS
 from site_agent.rounds.session import Session
@@ -56,10 +55,16 @@ def build_job(session: Session, ctx: Context, consent: Consent) -> JsonObject:
         "model": None if ctx.kind == "statistics" else str(session.model_file(ctx.model)),
         "statistics": statistics if federated else None,
         "round": ctx.round,
-        "seed": round_seed(plan.training.seed, session.site, ctx.round),
+        "seed": training_seed(plan, session.site, ctx.round),
         "score": [] if part is None else [part],
         "result": str(folder / RESULT_FILE),
     }
+
+
+def training_seed(plan: Plan, site: str, number: int) -> int:
+    """Return 48 bits that differ between plans, sites and rounds, and are the same whenever a round is trained again."""
+    digest = tagged_hash("MITRAL training seed", plan.training.seed.to_bytes(8, "big"), u32(number), site.encode())
+    return int.from_bytes(digest[:6], "big")
 
 
 def keep_own_figures(tx: Transaction, ctx: Context, plan: Plan, values: dict[str, list[int]], now: datetime) -> None:
