@@ -9,7 +9,9 @@ from tests.support.tree import PACKAGES, ROOT, name_of, parsed, python_files, te
 
 LONGEST_FILE = 300
 # A file past 300 lines wants a reason. It stands here, beside the file's name.
-LONG_FILES: dict[str, str] = {}
+LONG_FILES: dict[str, str] = {
+    "shared/audit/verify.py": "an auditor carries this one file away; it imports nothing of Mitral",
+}
 
 BANNED_NAMES = {"base", "common", "helper", "helpers", "manager", "misc", "util", "utils"}
 
