@@ -126,9 +126,9 @@ COMMON = (
         "secure_aggregation.q",
         Kind.INTEGER,
         None,
-        "bits of one hospital's weight; default: b less what the sum needs",
+        "bits of one hospital's weight; default: b less what the sum needs, at most 20",
         2,
-        32,
+        20,
     ),
     Field(
         "secure_aggregation.w_cap",

@@ -29,6 +29,9 @@ class StudyFileError(InputError):
         super().__init__("study_file_invalid", "\n".join([f"{name}: {count}", *(f"  {one}" for one in self.problems)]))
 
 
+MOST_BITS = 20  # q; more would say nothing: the rounding is far below the noise of training already
+
+
 @dataclass(frozen=True)
 class StudyDraft:
     """A checked study file: all of a plan except the first model version, which is built from it."""
@@ -175,7 +178,7 @@ def _together(values: JsonObject, given: dict[str, int], now: datetime) -> Itera
     numbers = values["secure_aggregation"]
     room = numbers["b"] - needed
     if numbers["q"] is None:
-        numbers["q"] = room
+        numbers["q"] = min(room, MOST_BITS)
     if numbers["q"] > room or room < 2:
         text = f"{count} sites need {needed} bits of b = {numbers['b']} for the sum; that leaves {room}"
         yield problem("secure_aggregation.q", text)

@@ -13,8 +13,8 @@ from shared.task_catalogue import task_spec
 from shared.tasks.registry import build_model, build_task
 from site_agent.datasets.manifest import DatasetOptions
 from site_agent.datasets.registry import inspect, load_part
+from site_agent.rounds.job import training_seed
 from site_agent.training.local_steps import local_steps, update_of
-from site_agent.training.seeds import round_seed
 from tests.support.federation_fixture import SPLIT, Scene
 
 # Rounding to q bits moves the mean by far less; one site more or less moves it by far more.
@@ -62,6 +62,6 @@ def _update(plan_raw: bytes, received: bytes, table: Path, site: str, number: in
         inputs=task.inputs(cases, None),
         labels=torch.from_numpy(cases.labels),
         training=plan.training,
-        seed=round_seed(plan.training.seed, site, number),
+        seed=training_seed(plan, site, number),
     )
     return len(cases), update_of(state, trained)[1]

@@ -9,7 +9,7 @@ import typer
 from workbench.cli.extras import extra
 
 
-def demo(  # noqa: PLR0917 (typer reads the options from the signature)
+def demo(
     dataset: Annotated[
         str, typer.Option("--dataset", help="breast-cancer, heart-disease or pneumoniamnist.")
     ] = "breast-cancer",

@@ -4,23 +4,23 @@ import contextlib
 import shutil
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.audit.verify import verify_export
 from shared.canonical import JsonObject
 from shared.errors import InputError, Unavailable
-from shared.protocol.study import StudyView
+from shared.protocol.study import Plan, RoundView, StudyView
+from workbench.audit import verify_export
 from workbench.model_card import MODEL_FILE, fetch_model
-from workbench.rehearsal.demo_data import STUDY, DemoData, prepare_data
+from workbench.rehearsal.demo_data import FEDERATION, STUDY, DemoData, prepare_data
 from workbench.rehearsal.demo_references import References, compute_references
 from workbench.rehearsal.demo_screen import Screen
 from workbench.rehearsal.federation import Federation, FederationSettings
 from workbench.study_picture import ENDED, masked_bytes
 
-FEDERATION = "demo"
 DIFFERENCE_ALLOWED = 0.002  # in AUC, between the secure federation and the float64 reference
 KILL_IN_ROUND = 2
 RESTART_IN_ROUND = 4
@@ -69,24 +69,48 @@ def _run(federation: Federation, data: DemoData, options: DemoOptions, screen: S
         federation.approve_study(STUDY)
         federation.start_study(STUDY)
         with federation.client() as client:
-            plan = client.study(STUDY)
-        screen.say(f"study {STUDY} started; plan {plan.plan[:16]}...")
-        pending: Future[References] | None = None
-        if options.kill is None:
-            # Without a kill every hospital is in every sum, so the references can be computed while the rounds run.
-            pending = pool.submit(compute_references, federation, data, None)
+            plan_hash = client.study(STUDY).plan
+            plan = Plan.parse(client.blob(plan_hash))
+        screen.say(f"study {STUDY} started under plan {plan_hash[:16]}...")
+        # Without a kill every hospital is in every sum, so the references can be computed while the rounds run.
+        early = None if options.kill else pool.submit(compute_references, plan, data, None)
         view = _follow(federation, options.kill, screen)
         if view.state != "finished" or view.best_model is None:
             raise Unavailable("rehearsal_failed", f"the study ended {view.state}: {view.reason}")
         screen.say("references: every hospital alone, pooled data, and the federation in float64 without masks")
-        references = pending.result() if pending else compute_references(federation, data, view)
+        references = _references(early, plan, data, view)
     with federation.client() as client:
         card = fetch_model(client, STUDY, results)
     screen.say("audit log: exported and verified offline")
     export = results / "audit-log.zip"
     federation.run_admin("audit", "export", str(export))
     verified = verify_export(export, federation.roster_hash())
-    return _report(federation, data, options, view, references, card, verified, results)
+    report = _report(data, options, view, references, results)
+    report["bytes_sent"] = {site: federation.bytes_sent(site) for site in data.sites}
+    report["log_entries"] = log_size(export)
+    report["log_verified"] = verified.ok
+    report["card"] = card
+    return report
+
+
+def _references(early: Future[References] | None, plan: Plan, data: DemoData, view: StudyView) -> References:
+    survivors = [one.survivors for one in _published(view)]
+    everybody = sorted(data.sites)
+    if early is not None:
+        references = early.result()
+        if all(one == everybody for one in survivors):
+            return references
+    return compute_references(plan, data, survivors)
+
+
+def _published(view: StudyView) -> list[RoundView]:
+    return [one for one in view.rounds if one.kind == "update" and one.state == "PUBLISHED"]
+
+
+def log_size(export: Path) -> int:
+    """Return how many entries an export of the log has, as its checkpoint says."""
+    with zipfile.ZipFile(export) as archive:
+        return int(archive.read("checkpoint").decode().splitlines()[1])
 
 
 def _follow(federation: Federation, kill: str | None, screen: Screen) -> StudyView:
@@ -119,17 +143,8 @@ def _check_alive(federation: Federation, killed: str | None) -> None:
             raise Unavailable("rehearsal_failed", detail)
 
 
-def _report(
-    federation: Federation,
-    data: DemoData,
-    options: DemoOptions,
-    view: StudyView,
-    references: References,
-    card: JsonObject,
-    verified: JsonObject,
-    results: Path,
-) -> JsonObject:
-    updates = [one for one in view.rounds if one.kind == "update" and one.state == "PUBLISHED"]
+def _report(data: DemoData, options: DemoOptions, view: StudyView, references: References, results: Path) -> JsonObject:
+    updates = _published(view)
     published = [one for one in view.rounds if one.state == "PUBLISHED"]
     federated_auc = references.auc_of((results / MODEL_FILE).read_bytes())
     return {
@@ -148,18 +163,14 @@ def _report(
         "best_round": view.best_round,
         "survivors_per_round": [len(one.survivors) for one in updates],
         "bytes_out": {site: masked_bytes(view, site) for site in data.sites},
-        "bytes_sent": {site: federation.bytes_sent(site) for site in data.sites},
         "coordinator_saw": {
             "masked_vectors": sum(len(one.uploaded) for one in view.rounds),
             "masked_bytes": sum(masked_bytes(view, site) for site in data.sites),
             "sums": len(published),
             "updates_in_clear": 0,
         },
-        "log_entries": verified["entries"],
-        "log_verified": verified["valid"],
         "model_digest": view.best_model,
         "plan": view.plan,
-        "card": card,
         "files": str(results if options.keep is None else options.keep),
         "killed": options.kill,
         "seed": options.seed,

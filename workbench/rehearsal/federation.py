@@ -136,9 +136,7 @@ class Federation:
         """Enrol one site, register its data and start its agent."""
         invitation = self.folder / f"invitation-{site}.json"
         self.run_admin("sites", "invite", site, "--out", str(invitation))
-        with ThreadPoolExecutor(1) as pool:
-            enrolment = pool.submit(self._enrol_and_wait, site, invitation)
-            enrolment.result()
+        self._enrol_and_wait(site, invitation)
         if data is not None:
             self.run_site(site, "data", "add", str(data.path), "--name", DATA_NAME, *data.options)
         self.agents[site].start()
@@ -170,8 +168,8 @@ class Federation:
                     log.write(line)
                     shown += line
                     found = FINGERPRINT.search(line.decode(errors="replace"))
-                    if found and not self._is_approved(site):
-                        self.run_admin("sites", "approve", site, "--fingerprint", found.group())
+                    if found:
+                        self._approve(site, found.group())
                 status = process.wait(120)
             finally:
                 process.kill()
@@ -179,9 +177,15 @@ class Federation:
             text = shown.decode(errors="replace")[-1500:]
             raise Unavailable("rehearsal_failed", f"enrolment of {site}: exit status {status}\n{text}")
 
-    def _is_approved(self, site: str) -> bool:
-        with self.client(admin=True) as client:
-            return any(one["site"] == site and one["state"] == "approved" for one in client.sites())
+    def _approve(self, site: str, fingerprint: str) -> None:
+        """Wait for the site's request, then approve it; the coordinator compares the fingerprint with the request's."""
+
+        def is_pending() -> bool:
+            with self.client(admin=True) as client:
+                return any(one["site"] == site and one["state"] == "pending" for one in client.sites())
+
+        self.wait_until(is_pending, f"the request of {site} arrives")
+        self.run_admin("sites", "approve", site, "--fingerprint", fingerprint)
 
     def propose_roster(self) -> str:
         """Propose the roster of all approved sites and return its fingerprint."""
@@ -241,10 +245,20 @@ class Federation:
         environment = {**self.environment, "MITRAL_ACCESS": str(self.researcher_access)}
         return run_once("mitral", *arguments, environment=environment, log=self.logs / "researcher-cli.log")
 
+    def roster_hash(self) -> str:
+        """Return the newest roster's hash, as an auditor would have to know it from elsewhere."""
+        with self.client(admin=True) as client:
+            return str(client.rosters()[-1]["roster_hash"])
+
     def status(self, site: str) -> dict[str, Any]:
         """Return what `mitral-site status --json` says."""
         answer: dict[str, Any] = json.loads(self.run_site(site, "status", "--json"))
         return answer
+
+    def bytes_sent(self, site: str) -> int | None:
+        """Return how many bytes of request bodies a site's agent has sent, as the agent itself counted them."""
+        sent = self.status(site).get("bytes_sent")
+        return sent if isinstance(sent, int) else None
 
     # --- waiting and stopping ----------------------------------------------------------------------------------------
 

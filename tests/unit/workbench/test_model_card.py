@@ -79,7 +79,7 @@ def client_of(blobs: dict[str, bytes], best: str | None) -> CoordinatorClient:
         if path == "/v1/studies/heart-1":
             return httpx.Response(200, json=view(best).as_json())
         if path == "/v1/audit/checkpoint":
-            return httpx.Response(200, json={"checkpoint": CHECKPOINT})
+            return httpx.Response(200, text=CHECKPOINT)
         return httpx.Response(200, content=blobs[path.rpartition("/")[2]])
 
     access = Access("https://127.0.0.1:1", ROOT, "ann", "researcher", Secret(b"MT1-x"))

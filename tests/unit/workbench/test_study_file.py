@@ -70,7 +70,7 @@ def test_a_minimal_file_takes_the_defaults_and_becomes_a_plan() -> None:
     assert plan.task["model"]["name"] == "logistic_regression"
     assert plan.not_after == "2027-06-30T23:59:59.000Z"
     assert plan.secure_aggregation.b == 24
-    assert plan.secure_aggregation.q == 22  # three sites need two bits of the sum
+    assert plan.secure_aggregation.q == 20
     assert plan.initial_model == "ab" * 32
     assert Plan.parse(plan.canonical()) == plan
 
@@ -158,7 +158,8 @@ def test_a_duplicate_key_is_refused_with_both_lines() -> None:
         ("training: {learning_rate: 0,5}", "training", ""),
         ("training: {optimizer: adm}", "training.optimizer", "did you mean adam?"),
         ("training: 3", "training", "expected a section"),
-        ("secure_aggregation: {q: 24}", "secure_aggregation.q", "3 sites need 2 bits"),
+        ("secure_aggregation: {b: 16, q: 15}", "secure_aggregation.q", "3 sites need 2 bits"),
+        ("secure_aggregation: {q: 24}", "secure_aggregation.q", "from 2 to 20"),
         ("secure_aggregation: {least_survivors: 4}", "secure_aggregation.least_survivors", "never be reached"),
         ("secure_aggregation: {clip: {tensors: {w: -1}}}", "secure_aggregation.clip.tensors", "above 0"),
         ("deadlines: {expire_seconds: 60}", "deadlines.expire_seconds", "longer than"),
