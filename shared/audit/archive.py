@@ -11,6 +11,7 @@ MANIFEST                         signed by the coordinator: the SHA-256 of every
 """
 
 import hashlib
+import json
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -48,8 +49,8 @@ class ArchiveSource:
     """What goes into an export.
 
     `checkpoint` is a signed note; `leaves` are exactly its entries, in order. `rosters` are the versions that were
-    active, with their approval envelopes, ascending. `envelopes` are those the entries name as evidence, `contexts`
-    those that ``round.open`` entries name.
+    active, with their approval envelopes. `envelopes` and `contexts` may be more than the entries name (an entry may
+    have followed the checkpoint meanwhile): only what they name is written, and all of that must be there.
     """
 
     checkpoint: str
@@ -70,7 +71,7 @@ def write_archive(target: Path | IO[bytes], source: ArchiveSource, key: SigningK
             envelope holds released shares, which must never be kept together.
     """
     head = parse_note(source.checkpoint).checkpoint
-    rosters = list(source.rosters)
+    rosters = sorted(source.rosters, key=lambda pair: int(pair[0]["version"]))
     if not rosters:
         raise Misuse("archive_malformed", "an export needs at least the first active roster")
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
@@ -80,12 +81,17 @@ def write_archive(target: Path | IO[bytes], source: ArchiveSource, key: SigningK
         members.add("README", _README.encode())
         members.add("verify.py", Path(__file__).with_name("verify.py").read_bytes())
         frontier = Frontier()
-        for name, data in _tiles(source.leaves, frontier):
+        named: set[str] = set()
+        for name, data in _tiles(_watched(source.leaves, named), frontier):
             members.add(name, data)
         if (frontier.size, frontier.root()) != (head.size, head.root):
             raise Misuse("archive_malformed", f"the {frontier.size} leaves are not those of the checkpoint")
-        for name, data in _blobs(source, rosters):
+        for name, data in _rosters(rosters):
             members.add(name, data)
+        for name, data in _blobs(source):
+            if name in named:
+                members.add(name, data)
+        members.check_all(named)
         manifest = sign_envelope("export", members.manifest(head.origin, head.size, created), COORDINATOR, key)
         members.add("MANIFEST", manifest)
     return sha256_hex(manifest)
@@ -127,6 +133,11 @@ class _Members:
         info.compress_type = zipfile.ZIP_DEFLATED
         info.external_attr = 0o644 << 16
         self._archive.writestr(info, data)
+
+    def check_all(self, named: set[str]) -> None:
+        missing = sorted(named - set(self._hashes))
+        if missing:
+            raise Misuse("archive_malformed", f"{missing[0]} is named by an entry and not there")
 
     def manifest(self, origin: str, size: int, created: str) -> JsonObject:
         return {
@@ -176,11 +187,27 @@ def _tiles(leaves: Iterable[bytes], frontier: Frontier) -> Iterator[tuple[str, b
         yield from tile.rest()
 
 
-def _blobs(source: ArchiveSource, rosters: list[tuple[JsonObject, list[bytes]]]) -> Iterator[tuple[str, bytes]]:
+def _watched(leaves: Iterable[bytes], named: set[str]) -> Iterator[bytes]:
+    """Pass the entries on and note which members they name."""
+    for leaf in leaves:
+        try:
+            entry = json.loads(leaf)
+            named.update(f"dsse/{item['sha256']}.json" for item in entry["evidence"])
+            if entry["type"] == "round.open":
+                named.add(f"contexts/{entry['data']['ctx_hash']}.json")
+        except (LookupError, TypeError, ValueError) as error:
+            raise Misuse("archive_malformed", "a leaf is no entry of the log") from error
+        yield leaf
+
+
+def _rosters(rosters: list[tuple[JsonObject, list[bytes]]]) -> Iterator[tuple[str, bytes]]:
     for roster, approvals in rosters:
         yield f"rosters/{roster['version']}.json", canonical_bytes(roster)
         signed = [parse_strict(envelope) for envelope in approvals]
         yield f"rosters/{roster['version']}.approvals.json", canonical_bytes(signed)
+
+
+def _blobs(source: ArchiveSource) -> Iterator[tuple[str, bytes]]:
     for envelope in source.envelopes:
         if parse_strict(envelope).get("payloadType") == payload_type("unmask"):
             raise Misuse("archive_malformed", "released shares must never be kept or exported together")

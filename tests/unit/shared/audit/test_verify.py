@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +259,7 @@ REWRITINGS: dict[str, tuple[Callable[[list[JsonObject]], object], str]] = {
         lambda es: first(es, "roster.activated")["data"].update(roster="11" * 32),
         "contexts",
     ),
-    "training without approval": (lambda es: remove(es, "plan.approved"), "evidence"),
+    "training without approval": (lambda es: remove(es, "plan.approved"), "uploads"),
     "upload before the round": (lambda es: move_before(es, "round.upload", "round.open"), "uploads"),
     "upload after the close": (lambda es: move_before(es, "round.close.proposed", "round.upload"), "uploads"),
     "approval after the upload": (lambda es: move_before(es, "round.upload", "plan.approved"), "uploads"),
@@ -318,7 +319,20 @@ def test_the_first_failing_entry_is_named(tmp_path: Path) -> None:
     assert sentence.startswith(f"entry {place} (round.upload): ")
 
 
-@pytest.mark.parametrize("cut", [{"subject": 7}, {"data": {"ctx_hash": None}}, {"evidence": [None]}, {"sd": None}])
+def _with_evidence(evidence: object, entries: list[JsonObject]) -> None:
+    first(entries, "round.open")["evidence"] = evidence
+
+
+def test_malformed_evidence_is_named_without_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_watched", lambda leaves, _: iter(leaves))  # a writer that looks at nothing
+    wrong: list[object] = [None, [None], [{}], [{"type": "dsse", "sha256": 7}], 7]
+    for evidence in wrong:
+        data = rewritten(partial(_with_evidence, evidence))
+        rule, sentence = broken_rule(data, tmp_path)
+        assert (rule, sentence.startswith("entry ")) == ("entries", True)
+
+
+@pytest.mark.parametrize("cut", [{"subject": 7}, {"data": {"ctx_hash": None}}, {"sd": None}])
 def test_malformed_entries_are_named_without_a_traceback(cut: dict[str, Any], tmp_path: Path) -> None:
     data = rewritten(lambda entries: first(entries, "round.close.proposed").update(cut))
     report = report_on(data, tmp_path)
@@ -374,17 +388,16 @@ def test_a_removed_site_cannot_be_used_under_a_key_it_never_had(tmp_path: Path) 
     assert broken_rule(story.export_bytes(), tmp_path)[0] == "evidence"
 
 
-def test_released_shares_are_never_kept(tmp_path: Path) -> None:
+def test_released_shares_are_never_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     story = tell(1)
     shares = story.sign("unmask", "site-a", {"ctx_hash": "11" * 32})
     with pytest.raises(Misuse, match="archive_malformed"):
         story.export_bytes()
     actor = Actor("site", "site-a", "mtls:x")
     facts = {"ctx_hash": "11" * 32, "stmt_hash": "11" * 32, "site": "site-a", "response": "11" * 32}
-    del story.envelopes[sha256_hex(shares)]
     story.add("round.unmask", facts, actor=actor, evidence=[sha256_hex(shares)])
-    members = {**members_of(story.export_bytes()), f"dsse/{sha256_hex(shares)}.json": shares}
-    rule, sentence = broken_rule(resigned(members), tmp_path)
+    monkeypatch.setattr(archive, "payload_type", lambda kind: f"not {kind}")  # a writer that lets them through
+    rule, sentence = broken_rule(story.export_bytes(), tmp_path)
     assert (rule, "released shares" in sentence) == ("evidence", True)
 
 
@@ -625,7 +638,6 @@ def test_tiles_at_their_edges(size: int, tmp_path: Path) -> None:
     while len(story.leaves) < size:
         story.add("log.heartbeat", {})
     story.leaves = story.leaves[:size]
-    story.envelopes = {}
     members = members_of(story.export_bytes())
     root = MemoryTree(map(leaf_hash, story.leaves)).root()
     assert base64.b64encode(root).decode() in members["checkpoint"].decode()
@@ -641,13 +653,25 @@ def test_tiles_at_their_edges(size: int, tmp_path: Path) -> None:
 
 
 def test_three_levels_of_tiles(tmp_path: Path) -> None:
-    leaves = [number.to_bytes(4, "big") for number in range(2 * 65536 + 300)]
+    leaves = [b'{"evidence":[],"type":"%d"}' % number for number in range(65536 + 300)]
     story = Story(leaves=leaves)
     story.rosters = tell(1).rosters
     members = members_of(story.export_bytes())
-    assert {"tile/2/000.p/2", "tile/1/001", "tile/1/002.p/1", "tile/0/513.p/44"} <= set(members)
+    assert {"tile/2/000.p/1", "tile/1/000", "tile/1/001.p/1", "tile/0/257.p/44"} <= set(members)
     report = report_on(resigned(members), tmp_path)
     assert next(finding for finding in report.findings if finding.rule == "tree").holds
+
+
+def test_what_followed_the_checkpoint_stays_out(tmp_path: Path) -> None:
+    """An export may race with the next round: blobs of later entries are there, the entries are not."""
+    story = tell(1)
+    size, note = len(story.leaves), story.note()
+    story.play_round(2, SITES)
+    source = archive.ArchiveSource(
+        note, story.leaves[:size], story.rosters, story.envelopes.values(), story.contexts.values()
+    )
+    archive.write_archive(tmp_path / "export.zip", source, COORDINATOR_KEY, "2026-11-21T09:00:00.000Z")
+    assert verify.verify(tmp_path / "export.zip").ok
 
 
 def test_the_same_story_gives_the_same_bytes() -> None:
@@ -671,7 +695,9 @@ def test_archives_that_cannot_be_written(tmp_path: Path) -> None:
     wrong: list[dict[str, Any]] = [
         {"leaves": story.leaves[:-1]},
         {"leaves": story.leaves[::-1]},
-        {"leaves": [b"x" * 65536]},
+        {"leaves": [json.dumps({"evidence": [], "type": "x" * 65536}).encode()]},
+        {"envelopes": []},
+        {"contexts": []},
         {"rosters": []},
         {"envelopes": [one, one]},
     ]
