@@ -1,4 +1,4 @@
-"""The log as the coordinator writes it: facts in the caller's transaction, checkpoints from committed entries (PROTOCOLS B)."""
+"""The log as the coordinator writes it: facts in the caller's transaction, signed checkpoints (PROTOCOLS B)."""
 
 import copy
 import os
@@ -67,7 +67,7 @@ class AuditLog:
         return self.append_many(tx, [fact], now)[0]
 
     def append_many(self, tx: Transaction, facts: Sequence[Fact], now: datetime) -> list[Entry]:
-        """Append facts as the last statements of the caller's transaction: no change without its entry, no gap, one order.
+        """Append facts as the caller's last statements: no change without its entry, no gap, one order.
 
         Raises:
             Misuse: ``entry_malformed``, ``entry_unknown_type``.

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from typing import Self
 
 
 class Bell:
@@ -52,7 +53,7 @@ class Ear:
         self.event = asyncio.Event()
         self._key = (asyncio.get_running_loop(), self.event)
 
-    def __enter__(self) -> "Ear":
+    def __enter__(self) -> Self:
         """Start to hear."""
         self._bell.add(self._key)
         return self

@@ -93,7 +93,7 @@ def round_numbers(n: int, roster: StoredRoster, study: Study) -> tuple[int, int,
 
 
 def is_too_small(n: int, roster: StoredRoster, study: Study, kind: str, cohort: list[str]) -> str | None:
-    """Return why these sites cannot run a round, or None (C1 to C6 and the overflow rule, as every site checks them)."""
+    """Return why these sites cannot run a round, or None: C1 to C6 and the overflow rule, as every site checks them."""
     if n < 3:
         return f"{n} of at least 3 sites are online and paired"
     t, c, m = round_numbers(n, roster, study)

@@ -69,7 +69,7 @@ class Driver:
         while (study := self._next(wait=True)) is not None:
             try:
                 self.sweep(study)
-            except Exception:
+            except Exception:  # noqa: BLE001 (the thread outlives whatever one study does)
                 # The state is in the database, so nothing is lost: a full disk, say, may have room again in a moment.
                 _log.exception("sweep_failed", study=study)
                 self._wake_at(study, self._desk.clock.now() + _RETRY)

@@ -124,8 +124,8 @@ def note_reuse(tx: Transaction, log: AuditLog, token: str, now: datetime) -> Non
 
 
 def approve(
-    tx: Transaction, log: AuditLog, keys: Keys, by: Principal, *, federation: str, site: str, fingerprint: str, days: int,
-    now: datetime,
+    tx: Transaction, log: AuditLog, keys: Keys, by: Principal, *, federation: str, site: str, fingerprint: str,
+    days: int, now: datetime,
 ) -> str:  # fmt: skip
     """Issue the certificate of a pending site whose fingerprint the administrator has compared; return its serial.
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from coordinator.api.listeners import bind, listener
+from coordinator.api.listeners import Listener, bind, listener
 from coordinator.app import Coordinator
 from coordinator.config import Settings
 from coordinator.keys import renew_server_certificate
@@ -55,7 +56,9 @@ def announce(coordinator: Coordinator) -> None:
     print(json.dumps(line), flush=True)  # noqa: T201 (standard output is for whoever started the service)
 
 
-async def _run(coordinator: Coordinator, agents, operators, on_ready) -> None:  # type: ignore[no-untyped-def]
+async def _run(
+    coordinator: Coordinator, agents: socket.socket, operators: socket.socket, on_ready: Callable[[Coordinator], None]
+) -> None:
     servers = [listener(coordinator, for_agents=True), listener(coordinator, for_agents=False)]
     loop = asyncio.get_running_loop()
 
@@ -74,10 +77,15 @@ async def _run(coordinator: Coordinator, agents, operators, on_ready) -> None:  
     running = [
         asyncio.ensure_future(server.serve([sock])) for server, sock in zip(servers, (agents, operators), strict=True)
     ]
-    while not all(server.started for server in servers) and not any(task.done() for task in running):
-        await asyncio.sleep(0.005)
+    up = asyncio.ensure_future(_all_up(servers))
+    await asyncio.wait({up, *running}, return_when=asyncio.FIRST_COMPLETED)
     on_ready(coordinator)
     await asyncio.gather(*running)
+
+
+async def _all_up(servers: list[Listener]) -> None:
+    for server in servers:
+        await server.is_up.wait()
 
 
 def _renew(coordinator: Coordinator, now: datetime) -> None:

@@ -89,16 +89,14 @@ def _round(tx: Transaction, live: Round, site: str) -> list[Command]:
 
 
 def _ended(tx: Transaction, study: Study, site: str) -> list[Command]:
-    found: list[Command] = []
-    for round_ in rounds.read_newest_ended(tx, study.study, _ENDED_SHOWN):
-        if round_.state != "PUBLISHED" and round_.ctx_hash is not None and site in round_.ctx.sites:
-            found.append(
-                EndedCommand(
-                    kind="ended",
-                    study=study.study,
-                    ctx_hash=round_.ctx_hash,
-                    state="ABANDONED" if round_.state == "ABANDONED" else "LOST",
-                    reason=round_.reason or "",
-                )
-            )
-    return found
+    return [
+        EndedCommand(
+            kind="ended",
+            study=study.study,
+            ctx_hash=round_.ctx_hash,
+            state="ABANDONED" if round_.state == "ABANDONED" else "LOST",
+            reason=round_.reason or "",
+        )
+        for round_ in rounds.read_newest_ended(tx, study.study, _ENDED_SHOWN)
+        if round_.state != "PUBLISHED" and round_.ctx_hash is not None and site in round_.ctx.sites
+    ]

@@ -40,11 +40,9 @@ async def stream_into(request: Request, draft: HashedFile, size: int) -> None:
     """
     try:
         async for piece in _pieces(request):
-            if draft.byte_count + len(piece) > size:
-                raise InputError("body_too_large", f"the body is longer than the {size} bytes expected here")
+            check_size(draft.byte_count + len(piece), size, at_most=True)
             draft.write(piece)
-        if draft.byte_count != size:
-            raise PeerFault("body_truncated", f"the body has {draft.byte_count} bytes, {size} are expected here")
+        check_size(draft.byte_count, size)
     except BaseException:
         draft.discard()
         raise
@@ -76,6 +74,19 @@ def content_length(request: Request) -> int | None:
     return int(text)
 
 
+def check_size(found: int, expected: int, *, at_most: bool = False) -> None:
+    """Return if a body has `expected` bytes, or may still come to have them.
+
+    Raises:
+        InputError: ``body_too_large``.
+        PeerFault: ``body_truncated``.
+    """
+    if found > expected:
+        raise InputError("body_too_large", f"the body has {found} bytes or more, {expected} are expected here")
+    if found < expected and not at_most:
+        raise PeerFault("body_truncated", f"the body has {found} bytes, {expected} are expected here")
+
+
 def required_length(request: Request, expected: int) -> None:
     """Check the declared length of a body that must have exactly `expected` bytes, before a byte of it is read.
 
@@ -86,10 +97,7 @@ def required_length(request: Request, expected: int) -> None:
     declared = content_length(request)
     if declared is None:
         raise InputError("length_required", "this route needs a Content-Length")
-    if declared > expected:
-        raise InputError("body_too_large", f"the body has {declared} bytes, {expected} are expected here")
-    if declared < expected:
-        raise PeerFault("body_truncated", f"the body has {declared} bytes, {expected} are expected here")
+    check_size(declared, expected)
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:

@@ -57,7 +57,17 @@ def http_protocol() -> type[asyncio.Protocol]:
 
 
 class Listener(uvicorn.Server):
-    """A server that leaves signals to the process."""
+    """A server that leaves signals to the process and says when it is up."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        """Prepare; `is_up` is set when the port answers."""
+        super().__init__(config)
+        self.is_up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to answer."""
+        await super().startup(sockets)
+        self.is_up.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:

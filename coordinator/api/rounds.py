@@ -1,5 +1,7 @@
 """The phases of a round on the wire: chunks, shares, manifest, refusal, decision, unmask, attestation."""
 
+from collections.abc import Callable
+
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -170,7 +172,7 @@ def _check_open(call: Call) -> Round:
         return masked_update.check_open(tx, call.path["ctx_hash"], call.site.site)
 
 
-async def _stage(call: Call, round_: Round, size: int, keep) -> Response:  # type: ignore[no-untyped-def]
+async def _stage(call: Call, round_: Round, size: int, keep: Callable[[HashedFile], str]) -> Response:
     required_length(call.request, size)
     uploads, ctx_hash, site = call.coordinator.uploads, round_.ctx.ctx_hash, call.site.site
     draft = await run_in_threadpool(uploads.draft, ctx_hash, site)

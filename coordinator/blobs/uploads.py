@@ -1,7 +1,7 @@
 """Staging of masked updates: one folder per context and site, deleted when the round ends (attack row 26).
 
-No row speaks of a chunk: a chunk *is* its file, named by index and digest, so that a restarted coordinator knows exactly
-what it has, and accepting one costs a single sync.
+No row speaks of a chunk: a chunk *is* its file, named by index and digest, so that a restarted coordinator knows what
+it has, and accepting one costs a single sync.
 """
 
 import shutil

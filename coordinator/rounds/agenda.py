@@ -62,7 +62,7 @@ def best_version(progress: Progress) -> ModelVersion:
     return progress.versions[choose(history, progress.plan.selection).best]
 
 
-def next_step(progress: Progress) -> Next | Pause | Finished:
+def next_step(progress: Progress) -> Next | Pause | Finished:  # noqa: PLR0911 (one return per stage of a study)
     """Return what to do when no round is under way."""
     plan, model = progress.plan, progress.model
     if plan.preprocessing.get("normalise") == "federated" and not _published(progress, "statistics"):
@@ -78,10 +78,10 @@ def next_step(progress: Progress) -> Next | Pause | Finished:
         return Next("update", model)
     if not _opened(progress, "validation", model) and not _was_scored(progress, model):
         return Next("validation", model)
-    best = best_version(progress)
-    if not _opened(progress, "test", best.sha256):
-        return Next("test", best.sha256)
-    return Finished("converged" if converged and done < plan.training.rounds else "all rounds done")
+    best = best_version(progress).sha256
+    if _opened(progress, "test", best):
+        return Finished("converged" if converged and done < plan.training.rounds else "all rounds done")
+    return Next("test", best)
 
 
 def _of(progress: Progress, purpose: Purpose) -> list[Round]:

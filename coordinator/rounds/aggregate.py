@@ -1,4 +1,4 @@
-"""R4: shares to secrets, masks off chunk by chunk, the sum into a blob; no transaction is open meanwhile (PROTOCOLS A7)."""
+"""R4: shares to secrets, masks off chunk by chunk, the sum into a blob; outside any transaction (PROTOCOLS A7)."""
 
 import json
 import os

@@ -1,6 +1,7 @@
 """R2 at the coordinator: one statement about the survivors, t signatures of it (PROTOCOLS A7)."""
 
 import base64
+import functools
 import json
 from datetime import datetime
 
@@ -41,7 +42,8 @@ def propose(tx: Transaction, log: AuditLog, uploads: Uploads, presence: Presence
         stmt_hash=stmt.statement_hash, closed_at=timestamp(now), reason=None,
     )  # fmt: skip
     left_out = [site for site in ctx.sites if site not in received]
-    tx.after_commit.append(lambda: [uploads.wipe_site(ctx_hash, site) for site in left_out])
+    for site in left_out:
+        tx.after_commit.append(functools.partial(uploads.wipe_site, ctx_hash, site))
     tx.touch("agents", "operators", f"study/{round_.study}")
     data = {"ctx_hash": ctx_hash, "stmt_hash": stmt.statement_hash, "survivors": len(stmt.U), "invited": len(ctx.P)}
     log.append(tx, Fact("round.close.proposed", COORDINATOR_ACTOR, data, round_.study, ("round", ctx_hash)), now)
@@ -78,9 +80,9 @@ def accept(
         rounds.set_round(tx, round_.id, state=next_state(round_.state, "certify"))
         tx.touch("agents", f"study/{round_.study}")
         cert = certificate(decisions, round_.ctx.t)
-        data = {"ctx_hash": ctx_hash, "stmt_hash": round_.stmt_hash, "signers": sorted(cert)}
+        certified = {"ctx_hash": ctx_hash, "stmt_hash": round_.stmt_hash, "signers": sorted(cert)}
         evidence = tuple(sha256_hex(envelope) for envelope in cert.values())
-        log.append(tx, Fact("round.cert", COORDINATOR_ACTOR, data, round_.study, subject, evidence=evidence), now)
+        log.append(tx, Fact("round.cert", COORDINATOR_ACTOR, certified, round_.study, subject, evidence=evidence), now)
 
 
 def certificate(decisions: dict[str, bytes], t: int) -> dict[str, bytes]:

@@ -87,7 +87,8 @@ def check_manifest(uploads: Uploads, ctx: Context, message: SignedMessage) -> Ma
     """Check a manifest against the context and against every staged byte; done before the transaction.
 
     Raises:
-        PeerFault: ``message_malformed``, ``manifest_mismatch`` (names what differs), ``upload_incomplete``, ``shares_length``.
+        PeerFault: ``message_malformed``, ``manifest_mismatch`` (names what differs), ``upload_incomplete``,
+            ``shares_length``.
     """
     manifest = Manifest.check(message.body)
     layout, site = layout_of(ctx), manifest.site
@@ -229,7 +230,8 @@ def note_mismatch(tx: Transaction, log: AuditLog, ctx_hash: str, message: Signed
 
 
 def _close_or_wait(
-    tx: Transaction, log: AuditLog, uploads: Uploads, presence: Presence, round_: Round, waiting: list[str], now: datetime
+    tx: Transaction, log: AuditLog, uploads: Uploads, presence: Presence, round_: Round, waiting: list[str],
+    now: datetime,
 ) -> bool:  # fmt: skip
     until = parse_timestamp(round_.upload_until or "")
     if not waiting or now >= until or (round_.grace_until and now >= parse_timestamp(round_.grace_until)):

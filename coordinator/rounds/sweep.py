@@ -39,7 +39,7 @@ class Desk:
 
 
 def sweep_study(desk: Desk, study_id: str) -> datetime | None:
-    """Do everything a study's round is due for; return when to look again by the clock, None when only events matter."""
+    """Do everything a study's round is due for; return when to look again by the clock, None when events decide."""
     while True:
         with desk.database.reading("look at a study") as tx:
             study = studies.read_study(tx, study_id)

@@ -1,6 +1,6 @@
 """The one place that opens transactions: SQLite in WAL mode, every commit on disk before it is answered (ADR 0003).
 
-Statements go straight to the driver: on the path of a round an object-relational layer would cost more than the queries.
+Statements go straight to the driver: on the path of a round a mapping layer would cost more than the queries.
 """
 
 import functools

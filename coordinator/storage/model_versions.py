@@ -22,7 +22,10 @@ class ModelVersion:
 def read_versions(tx: Transaction, study: str) -> list[ModelVersion]:
     """Return a study's versions in order."""
     found = tx.rows("SELECT * FROM model_version WHERE study = :study ORDER BY round", study=study)
-    return [ModelVersion(*row[:4], _object(row.metrics), _object(row.test_metrics)) for row in found]
+    return [
+        ModelVersion(one, sha256, number, at, _object(metrics), _object(test))
+        for one, sha256, number, at, metrics, test in found
+    ]
 
 
 def add_version(tx: Transaction, study: str, sha256: str, round_number: int, at: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from coordinator.storage.database import Transaction
 
@@ -63,7 +64,7 @@ def set_renew(tx: Transaction, study: str, sites: list[str]) -> None:
         )
 
 
-def _read(row: object) -> Pairing:
-    study, site, serial, pairing_hash, roster_hash, members, blob, at, renew, uses = tuple(row)  # type: ignore[arg-type]
+def _read(row: Any) -> Pairing:  # noqa: ANN401 (a row)
+    study, site, serial, pairing_hash, roster_hash, members, blob, at, renew, uses = row
     held = frozenset(json.loads(members))
     return Pairing(study, site, serial, pairing_hash, roster_hash, held, blob, at, bool(renew), uses)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from coordinator.storage.database import Transaction
 from shared.canonical import JsonObject
@@ -76,10 +77,10 @@ def add_approval(tx: Transaction, version: int, site: str, envelope: bytes) -> N
     tx.add("roster_approval", version=version, site=site, envelope=envelope)
 
 
-def _one(row: object) -> StoredRoster | None:
+def _one(row: Any) -> StoredRoster | None:  # noqa: ANN401 (a row)
     return None if row is None else _read(row)
 
 
-def _read(row: object) -> StoredRoster:
-    version, roster_hash, roster, state, proposed_at, activated_at = tuple(row)  # type: ignore[arg-type]
+def _read(row: Any) -> StoredRoster:  # noqa: ANN401 (a row)
+    version, roster_hash, roster, state, proposed_at, activated_at = row
     return StoredRoster(version, roster_hash, json.loads(roster), state, proposed_at, activated_at)

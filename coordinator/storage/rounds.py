@@ -3,6 +3,7 @@
 import functools
 import json
 from dataclasses import dataclass
+
 from coordinator.storage.database import Transaction, Value
 from shared.canonical import JsonObject
 from shared.protocol.confirm_survivors import Statement
@@ -24,7 +25,7 @@ class Round:
     reason: str | None
     model: str
     planned_at: str
-    ctx_hash: str
+    ctx_hash: str | None
     ctx_json: str | None
     opened_at: str | None
     upload_until: str | None

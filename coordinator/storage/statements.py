@@ -35,5 +35,6 @@ def add_statement(
 ) -> None:
     """Record an accepted statement."""
     tx.add(
-        "statement", digest=digest, site=site, seq=seq, kind=kind, log_index=log_index, leaf_hash=leaf_hash, accepted_at=at
+        "statement", digest=digest, site=site, seq=seq, kind=kind, log_index=log_index, leaf_hash=leaf_hash,
+        accepted_at=at,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 import functools
 import json
 from dataclasses import dataclass
+
 from coordinator.storage.database import Transaction, Value
 from shared.canonical import JsonObject
 from shared.protocol.study import Plan

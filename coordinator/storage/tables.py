@@ -1,7 +1,7 @@
-"""The tables, for storage only: their values are validated in wire types before they come here (ARCHITECTURE section 9).
+"""The tables, for storage only: values are validated in wire types before they come here (ARCHITECTURE section 9).
 
-Times are RFC 3339 texts (they sort), hashes lowercase hex, JSON is canonical text. `migrations/` builds the same schema;
-a test compares the two.
+Times are RFC 3339 texts (they sort), hashes lowercase hex, JSON is canonical text. `migrations/` builds the same
+schema; a test compares the two.
 """
 
 from typing import ClassVar

@@ -12,8 +12,8 @@ import numpy as np
 from coordinator.api.authentication import PEER_CERTIFICATE
 from coordinator.api.routes import AGENT_ROUTES, OPERATOR_ROUTES, build_app
 from coordinator.app import Coordinator
-from coordinator.logs import configure_logs
 from coordinator.config import Settings, check_settings
+from coordinator.logs import configure_logs
 from coordinator.state import initialise
 from shared.canonical import JsonObject, sha256_hex
 from shared.clock import FixedClock
