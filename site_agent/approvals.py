@@ -22,7 +22,7 @@ class Consent:
     dataset: str
 
 
-def approve(  # noqa: PLR0917
+def approve(
     tx: Transaction, identity: SiteIdentity, study: str, dataset: str, plan_hash: str | None, now: datetime
 ) -> StoredApproval:
     """Approve a study in the steward's name, with the data set that is used for it.

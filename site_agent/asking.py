@@ -97,7 +97,7 @@ class AskLoop:
         self._backoff.wait(self._stop, getattr(error, "retry_after_seconds", None))
 
     def _note_contact(self, answer: PollAnswer, arrived: datetime) -> None:
-        """Write down that the coordinator was reached, and whether the clocks agree. Round order never depends on it."""
+        """Write down that the coordinator was reached, and whether the clocks agree; no round depends on that."""
         session, now = self._session, self._session.clock.monotonic()
         skew = (arrived - parse_timestamp(answer.time)).total_seconds()
         skewed = abs(skew) > CLOCK_SKEW_SECONDS

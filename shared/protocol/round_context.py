@@ -1,5 +1,6 @@
 """The context: everything one round is bound to, and its hash (PROTOCOLS A7, R0)."""
 
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -51,9 +52,9 @@ class Context(WireObject):
     dp: Hash
     expires: Timestamp
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
-        """Return ``ctx_hash = H("SA1 ctx", JCS(ctx))``, 32 raw bytes."""
+        """Return ``ctx_hash = H("SA1 ctx", JCS(ctx))``, 32 raw bytes; a context never changes, so it is computed once."""
         return tagged_hash("SA1 ctx", self.canonical())
 
     @property

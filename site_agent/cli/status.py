@@ -81,7 +81,6 @@ def _lines(found: JsonObject) -> list[str]:
         for figures in study["own_figures"][-5:]:
             shown = ", ".join(f"{key} {value}" for key, value in figures.items() if key not in {"kind", "round"})
             lines.append(f"  {figures['kind']} {figures['round']}: {shown} (this hospital alone)")
-    for one in found["rounds"]:
-        lines.append(f"round {one['round']} of {one['study']} ({one['kind']}): {one['state']}")
+    lines += [f"round {one['round']} of {one['study']} ({one['kind']}): {one['state']}" for one in found["rounds"]]
     lines += [f"! {one['code']} ({one['subject']}): {one['detail']}" for one in found["notices"]]
     return lines

@@ -64,7 +64,7 @@ def answer(session: Session, work: StudyCommand, now: datetime) -> None:
             raise PeerFault("outcome_missing", f"{work.outcomes} outcomes were announced, {index} can be had")
 
 
-def take_outcome(  # noqa: PLR0917
+def take_outcome(
     session: Session, plan: Plan, active: StoredRoster, newest: StoredOutcome | None, published: PublishedOutcome,
     now: datetime,
 ) -> StoredOutcome:  # fmt: skip

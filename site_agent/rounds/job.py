@@ -62,7 +62,7 @@ def build_job(session: Session, ctx: Context, consent: Consent) -> JsonObject:
 
 
 def training_seed(plan: Plan, site: str, number: int) -> int:
-    """Return 48 bits that differ between plans, sites and rounds, and are the same whenever a round is trained again."""
+    """Return 48 bits that differ between plans, sites and rounds, the same whenever a round is trained again."""
     digest = tagged_hash("MITRAL training seed", plan.training.seed.to_bytes(8, "big"), u32(number), site.encode())
     return int.from_bytes(digest[:6], "big")
 

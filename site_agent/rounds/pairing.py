@@ -70,6 +70,7 @@ def answer(session: Session, work: PairingCommand, now: datetime) -> None:
         )  # fmt: skip
         pairings.erase_superseded(tx, work.study, _in_use(tx, work.study))
         tx.after_commit.append(session.queued)
+    session.desk.warm(work.study)
     session.log.info("paired", study=work.study, serial=serial, members=len(members))
 
 
@@ -95,7 +96,7 @@ def answer_bundles(session: Session, work: BundlesCommand, now: datetime) -> Non
             session.notice(fault.code, f"pairing of {reference.site} in {work.study}", fault.detail)
 
 
-def take_bundle(  # noqa: PLR0917
+def take_bundle(
     session: Session, active: StoredRoster, study: str, reference: BundleReference, envelope: bytes, now: datetime
 ) -> None:
     """Verify a peer's bundle against the pinned key and open this site's envelope in it.

@@ -31,6 +31,10 @@ class Trainer(Protocol):
         """Read the result that an earlier run left, as strictly as the first time."""
         ...
 
+    def warm(self, study: str) -> None:
+        """Start the child of a study ahead of its first job."""
+        ...
+
     def stop(self, study: str) -> None:
         """Kill the child of a study; a `run` under way raises ``training_stopped``."""
         ...
@@ -41,6 +45,10 @@ class Desk(Protocol):
 
     def start(self, study: str, ctx_hash: str, work: Callable[[], None]) -> None:
         """Start `work` unless the same context is being worked on; another context of the study is given up."""
+        ...
+
+    def warm(self, study: str) -> None:
+        """Start the study's child beside the loops, so that the first round does not wait for it."""
         ...
 
     def give_up(self, study: str, ctx_hash: str) -> None:

@@ -136,7 +136,7 @@ def release(session: Session, request: UnmaskRequest, manifests: Verified, activ
     session.log.info("released", study=ctx.study, round=ctx.round, complaints=len(shares.complaints))
 
 
-def check_may_release(  # noqa: PLR0917
+def check_may_release(
     tx: Transaction, site: str, stored: StoredRound, active: StoredRoster, request: UnmaskRequest, manifests: Verified
 ) -> None:
     """Check the request against what this site did itself for the context.

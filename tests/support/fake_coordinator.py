@@ -296,7 +296,7 @@ class FakeCoordinator:
             self.leaves[index], index, note, lambda level, at: tree_root(hashes[at << level : (at + 1) << level])
         )
 
-    # --- the wire ------------------------------------------------------------------------------------------------------
+    # --- the wire ---------------------------------------------------------------------------------------------------
 
     def transport(
         self, site: str, before: Callable[[str], None] | None = None, after: Callable[[str], None] | None = None

@@ -1,14 +1,13 @@
 """Site agents without processes: real database, keys, phases and client; a trainer that returns what a test wants.
 
-`Hospitals` is a federation of some of them around a `FakeCoordinator`, ready for rounds. A `Hospital` answers when it is
-told to, so a test decides the order of everything, and can be killed at any commit and any request.
+`Hospitals` is a federation of some of them around a `FakeCoordinator`, ready for rounds. A `Hospital` answers when it
+is told to, so a test decides the order of everything, and can be killed at any commit and any request.
 """
 
 import copy
 import io
 import shutil
 from collections.abc import Callable
-
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ DIMENSION = 40
 BINS = 4
 
 
-class Killed(BaseException):  # noqa: N818 (it stands for kill -9, not for an error)
+class Killed(BaseException):
     """The process is gone at this point; nothing below catches it."""
 
 
@@ -86,6 +85,9 @@ class FakeTrainer:
     def read_result(self, job: JsonObject) -> TrainingResult:
         return read_result(Path(job["result"]))
 
+    def warm(self, study: str) -> None:
+        self.stopped = [one for one in self.stopped if one != study]
+
     def stop(self, study: str) -> None:
         self.stopped.append(study)
 
@@ -102,6 +104,9 @@ class InlineDesk:
             self.waiting[study] = (ctx_hash, work)
         else:
             work()
+
+    def warm(self, study: str) -> None:
+        self.waiting.pop(f"warm {study}", None)
 
     def give_up(self, study: str, ctx_hash: str) -> None:
         if self.waiting.get(study, ("", None))[0] == ctx_hash:
@@ -148,21 +153,19 @@ class Hospital:
         database.close()
         self.coordinator.keys[self.site] = idk.verify_key
         self.entry = site_entry(
-            self.site, name=f"Hospital {self.site}", legal="", idk=idk.verify_key, log_key=log_key.verify_key, kem=public,
-            kem_seq=1, attest=attest_kem(idk, public, 1),
+            self.site, name=f"Hospital {self.site}", legal="", idk=idk.verify_key, log_key=log_key.verify_key,
+            kem=public, kem_seq=1, attest=attest_kem(idk, public, 1),
         )  # fmt: skip
 
     def start(self) -> None:
         """Start the agent, after a kill too: only what is in the state directory is known."""
         self.desk = InlineDesk()
-        self.database = Database(self.folder.database, self.folder.kek(None), self._probe)
+        self.database = Database(self.folder.database, self.folder.kek(None), self._point)
         with self.database.reading("identity") as tx:
             identity = read_identity(tx)
         client = CoordinatorClient(
-            self.coordinator.transport(self.site, lambda name: self._point(f"before {name}"), lambda name: self._point(f"after {name}")),
-            "https://coordinator.example",
-            self.clock,
-        )  # fmt: skip
+            self.coordinator.transport(self.site, self._before, self._after), "https://coordinator.example", self.clock
+        )
         self.session = Session(
             database=self.database, identity=identity, client=client, folder=self.folder, trainer=self.trainer,
             desk=self.desk, clock=self.clock, random=_random, log=make_log("debug", stream=self.logged),
@@ -214,8 +217,11 @@ class Hospital:
         rows = self.query("SELECT code FROM refusal WHERE ctx_hash = :c", c=ctx.ctx_hash)
         return None if not rows else str(rows[0].code)
 
-    def _probe(self, point: str) -> None:
-        self._point(point)
+    def _before(self, request: str) -> None:
+        self._point(f"before {request}")
+
+    def _after(self, request: str) -> None:
+        self._point(f"after {request}")
 
     def _point(self, name: str) -> None:
         self.points.append(name)
@@ -320,7 +326,7 @@ def one_hot_sum(hospitals: Hospitals, ctx: Context, survivors: list[str]) -> boo
     for site in survivors:
         expected[hospitals[site].index] = quantum
     # Stochastic rounding of exactly Q may fall one short of it, never above.
-    return bool((np.abs(words - expected) <= 1).all()) and published.outcome.U == survivors
+    return bool((np.abs(words - expected) <= 1).all()) and survivors == published.outcome.U
 
 
 def _statistics(index: int) -> dict[str, list[int]]:
