@@ -88,7 +88,7 @@ OPERATOR_ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/studies/{study}", "studies.read", 0, studies.get),
     Route("GET", "/v1/studies/{study}/watch", "studies.read", 0, studies.watch),
     Route("POST", "/v1/studies/{study}/{verb}", "studies.run", SMALL, studies.command),
-    Route("GET", "/v1/audit/checkpoint", "audit.read", 0, log.checkpoint),
+    Route("GET", "/v1/audit/checkpoint", "studies.read", 0, log.checkpoint),
     Route("GET", "/v1/audit/export", "audit.read", 0, audit.export),
 )
 
