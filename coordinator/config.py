@@ -20,24 +20,26 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="MITRAL_COORDINATOR_", extra="forbid", frozen=True)
 
-    federation: str
+    federation: str  # the federation's id; it never changes
     names: Annotated[
         list[str], Field(min_length=1)
-    ]  # DNS names and IP addresses of the server certificate; the first one goes into invitations
-    host: str = "127.0.0.1"
-    agent_port: Port = 9092
-    operator_port: Port = 8443
+    ]  # DNS names and IP addresses agents use; the first goes into invitations
+    host: str = "127.0.0.1"  # the address to listen on
+    agent_port: Port = 9092  # where agents connect
+    operator_port: Port = 8443  # where operators connect
     public_agent_url: str | None = None  # what invitations say, when a proxy or another port stands in front
-    public_operator_url: str | None = None
-    online_seconds: Seconds = 90  # a site polled so recently counts as online
-    gather_seconds: Seconds = 5  # after a start or a disconnect, this long a missing member is waited for
+    public_operator_url: str | None = None  # what access files say, when a proxy or another port stands in front
+    online_seconds: Seconds = 90  # a site heard of so recently counts as online
+    gather_seconds: Seconds = 5  # after a start or a disconnect, so long a missing member is waited for
     poll_seconds: Seconds = 25  # the longest wait of one poll
-    checkpoint_seconds: Seconds = 5
-    invitation_hours: Annotated[int, Field(ge=1, le=24 * 90)] = 72
-    certificate_days: Annotated[int, Field(ge=1, le=90)] = 7
-    server_certificate_days: Annotated[int, Field(ge=1, le=398)] = 90
+    checkpoint_seconds: Seconds = 5  # how often the log's head is signed while entries are pending
+    invitation_hours: Annotated[int, Field(ge=1, le=24 * 90)] = 72  # how long an invitation is valid
+    certificate_days: Annotated[int, Field(ge=1, le=90)] = 7  # how long a site's certificate is valid
+    server_certificate_days: Annotated[int, Field(ge=1, le=398)] = (
+        90  # how long the coordinator's own is; renewed at start
+    )
     threads: Annotated[int, Field(ge=0, le=256)] = 0  # workers of the aggregation, 0: one per core
-    max_blob_bytes: Annotated[int, Field(ge=1)] = 2**31
+    max_blob_bytes: Annotated[int, Field(ge=1)] = 2**31  # the largest initial model a researcher may upload
 
     @classmethod
     def settings_customise_sources(

@@ -6,10 +6,16 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import MetaData
+from sqlmodel import SQLModel
 
+from coordinator.storage import log_tables, tables
 from coordinator.storage.database import Database
 from shared.errors import InputError
 
+# The classes register themselves when they are imported; naming the modules here keeps the imports.
+TABLE_MODULES = (tables, log_tables)
+METADATA: MetaData = SQLModel.metadata
 _FOLDER = Path(__file__).parent / "migrations"
 
 

@@ -1,12 +1,9 @@
 """Alembic's entry point: it migrates the connection that `schema.py` hands over."""
 
 from alembic import context
-from sqlmodel import SQLModel
 
-from coordinator.storage import tables
+from coordinator.storage.schema import METADATA
 
-connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=SQLModel.metadata, render_as_batch=True)
-assert tables.SiteRow.__tablename__ == "site"  # noqa: S101 (the import registers the tables; this line keeps it)
+context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA, render_as_batch=True)
 with context.begin_transaction():
     context.run_migrations()

@@ -1,4 +1,4 @@
-"""The first schema; the log's tables only ever grow."""
+"""Sites, operators, rosters, studies, pairings, rounds."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -7,9 +7,6 @@ revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
-
-# The log is append-only (PROTOCOLS B4): this resists tampering, the witnesses' cosignatures make it evident.
-_APPEND_ONLY = ("log_leaf", "log_node", "log_checkpoint", "log_cosig", "dsse_blob")
 
 
 def upgrade() -> None:
@@ -31,15 +28,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("study", "ctx_hash", "site"),
     )
     op.create_table(
-        "audit_disclosure",
-        sa.Column("leaf_idx", sa.Integer(), nullable=False),
-        sa.Column("pos", sa.Integer(), nullable=False),
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("value", sa.String(), nullable=False),
-        sa.Column("salt", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("leaf_idx", "pos"),
-    )
-    op.create_table(
         "complaint",
         sa.Column("digest", sa.String(), nullable=False),
         sa.Column("site", sa.String(), nullable=False),
@@ -58,12 +46,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("ctx_hash", "site"),
     )
     op.create_table(
-        "dsse_blob",
-        sa.Column("sha256", sa.String(), nullable=False),
-        sa.Column("body", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("sha256"),
-    )
-    op.create_table(
         "invitation",
         sa.Column("token_hash", sa.String(), nullable=False),
         sa.Column("site", sa.String(), nullable=False),
@@ -77,45 +59,6 @@ def upgrade() -> None:
         sa.UniqueConstraint("request_id"),
     )
     op.create_index(op.f("ix_invitation_site"), "invitation", ["site"], unique=False)
-    op.create_table(
-        "log_checkpoint",
-        sa.Column("size", sa.Integer(), nullable=False),
-        sa.Column("note", sa.String(), nullable=False),
-        sa.PrimaryKeyConstraint("size"),
-    )
-    op.create_table(
-        "log_cosig",
-        sa.Column("size", sa.Integer(), nullable=False),
-        sa.Column("site", sa.String(), nullable=False),
-        sa.Column("line", sa.String(), nullable=False),
-        sa.PrimaryKeyConstraint("size", "site"),
-    )
-    op.create_table(
-        "log_head",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("size", sa.Integer(), nullable=False),
-        sa.Column("last_ts", sa.String(), nullable=False),
-        sa.CheckConstraint("id = 1", name="one_head"),
-        sa.PrimaryKeyConstraint("id"),
-    )
-    op.create_table(
-        "log_leaf",
-        sa.Column("idx", sa.Integer(), nullable=False),
-        sa.Column("leaf", sa.LargeBinary(), nullable=False),
-        sa.Column("leaf_hash", sa.LargeBinary(), nullable=False),
-        sa.Column("type", sa.String(), nullable=False),
-        sa.Column("study", sa.String(), nullable=True),
-        sa.Column("ts", sa.String(), nullable=False),
-        sa.PrimaryKeyConstraint("idx"),
-        sa.UniqueConstraint("leaf_hash"),
-    )
-    op.create_table(
-        "log_node",
-        sa.Column("level", sa.Integer(), nullable=False),
-        sa.Column("idx", sa.Integer(), nullable=False),
-        sa.Column("hash", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("level", "idx"),
-    )
     op.create_table(
         "model_version",
         sa.Column("study", sa.String(), nullable=False),
@@ -306,21 +249,7 @@ def upgrade() -> None:
         sa.Column("received_at", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("ctx_hash", "site"),
     )
-    op.execute("INSERT INTO log_head (id, size, last_ts) VALUES (1, 0, '')")
-    for table in _APPEND_ONLY:
-        for verb in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-            )
-    op.execute(
-        "CREATE TRIGGER log_head_grows BEFORE UPDATE ON log_head WHEN NEW.size < OLD.size "
-        "BEGIN SELECT RAISE(ABORT, 'log_head only grows'); END"
-    )
-    op.execute(
-        "CREATE TRIGGER log_head_no_delete BEFORE DELETE ON log_head BEGIN SELECT RAISE(ABORT, 'log_head stays'); END"
-    )
 
 
 def downgrade() -> None:
-    raise RuntimeError("an audit log is not taken back")
+    raise RuntimeError("what hospitals signed is not taken back")
