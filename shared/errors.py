@@ -21,6 +21,8 @@ class Code(NamedTuple):
     remedy: str
 
 
+# A table is read line by line, so its lines may be long.
+# fmt: off
 CODES: dict[str, Code] = {
     # --- encoding and identifiers -----------------------------------------------------------------------------------
     "not_canonical": Code(500, "A value has no canonical form", "Report this as a bug of Mitral."),
@@ -308,6 +310,7 @@ CODES: dict[str, Code] = {
     "archive_malformed": Code(400, "An audit export cannot be built", "Look at the detail; report it if it persists."),
     "export_roster_hash": Code(400, "A roster hash is malformed", "Give the 64 hex digits you have from elsewhere."),
 }
+# fmt: on
 
 
 class MitralError(Exception):

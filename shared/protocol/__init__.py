@@ -1,1 +1,4 @@
-"""What travels between the coordinator, the sites and the researchers: one file per noun or phase, types and their checks only."""
+"""What travels between the coordinator, the sites and the researchers.
+
+One file per noun or phase, types and their checks only.
+"""

@@ -81,7 +81,7 @@ class EnrolmentGranted(WireObject):
 
 
 class EnrolmentPoll(WireObject):
-    """Payload (kind ``enrolment``) that authenticates ``GET /v1/enrol/{request_id}``; sent as ``Authorization: DSSE <b64u>``."""
+    """Payload (kind ``enrolment``): authenticates ``GET /v1/enrol/{request_id}`` as ``Authorization: DSSE <b64u>``."""
 
     v: Literal["SA1"]
     kind: Literal["enrolment"]

@@ -1,7 +1,7 @@
 """R1, the upload: chunks, share blobs and the signed manifest (PROTOCOLS A7).
 
 ``PUT /v1/rounds/{ctx_hash}/uploads/{site}/{chunk}``   raw packed words
-``PUT /v1/rounds/{ctx_hash}/shares/{site}``            the share blobs for all of P, in the order of P, one after the other
+``PUT /v1/rounds/{ctx_hash}/shares/{site}``            the share blobs for all of P, in the order of P
 ``PUT /v1/rounds/{ctx_hash}/manifest/{site}``          last; the answer is the signed receipt
 """
 

@@ -54,7 +54,7 @@ class Context(WireObject):
 
     @cached_property
     def digest(self) -> bytes:
-        """Return ``ctx_hash = H("SA1 ctx", JCS(ctx))``, 32 raw bytes; a context never changes, so it is computed once."""
+        """Return ``ctx_hash = H("SA1 ctx", JCS(ctx))``, 32 raw bytes; computed once, as contexts never change."""
         return tagged_hash("SA1 ctx", self.canonical())
 
     @property

@@ -1,7 +1,7 @@
-"""The study protocol ("plan"): the immutable description of a study that stewards approve by digest, and studies as operators see them.
+"""The study protocol ("plan"), which stewards approve by digest, and studies as operators see them.
 
-The plan is canonical JSON; ``plan_hash`` = SHA-256 of its canonical bytes, which is also the digest of the blob it travels as.
-Fractions are decimal strings, because several parties must build the same bytes.
+The plan is immutable canonical JSON; ``plan_hash`` = SHA-256 of its canonical bytes, which is also the digest of the
+blob it travels as. Fractions are decimal strings, because several parties must build the same bytes.
 """
 
 from typing import Annotated, Literal
@@ -67,7 +67,7 @@ class Plan(WireObject):
     task: JsonObject  # validated by shared/task_catalogue.py
     preprocessing: JsonObject  # {"normalise": "federated" | "none"}
     training: Training
-    strategy: JsonObject  # validated by shared/strategies/registry.py: {"name": "fedavg", "server_learning_rate": "1", …}
+    strategy: JsonObject  # checked by shared/strategies/registry.py: {"name": "fedavg", "server_learning_rate": "1"}
     secure_aggregation: SecureAggregation
     selection: Selection
     metrics: JsonObject  # {"bins": 64}
@@ -113,7 +113,7 @@ class RoundView(WireObject):
     upload_bytes: dict[Id, int]  # masked bytes received from each site in this round
     model: Hash  # the model version the round started from
     result_model: Hash | None
-    metrics: JsonObject | None  # of the model version the round *received*, from the masked tail; fractions as decimal strings
+    metrics: JsonObject | None  # of the model version the round *received*, from the masked tail; decimal strings
 
 
 class StudyView(WireObject):

@@ -1,6 +1,7 @@
 """What the vector of a context looks like, derived from the plan alone (PROTOCOLS A7 R0, A9).
 
-The coordinator builds contexts with this function and every site checks contexts against it, so there is one place that can be wrong.
+The coordinator builds contexts with this function and every site checks contexts against it, so there is one place
+that can be wrong.
 """
 
 from typing import Literal, NamedTuple

@@ -87,7 +87,7 @@ class WireObject(BaseModel):
 
 
 class SignedStatement(WireObject):
-    """The part every site-signed payload has: who, and its place in that site's chain (PROTOCOLS section 1, clause 6)."""
+    """What every site-signed payload has: who, and its place in that site's chain (PROTOCOLS section 1, clause 6)."""
 
     site: Id
     seq: Annotated[int, Field(ge=1, le=MAX_INTEGER)]

@@ -1,8 +1,9 @@
 """The poll answer: what the coordinator wants from this site now (PROTOCOLS section 1, clause 9).
 
-The set of commands is *derived from the coordinator's state* at every poll, so nothing is lost by a crash on either side. `cursor` is a
-digest of the set: a site sends back the cursor it has already handled, and the coordinator answers as soon as the set differs, or after
-`wait` seconds. A site that restarts polls with an empty cursor and is told everything again; every command is idempotent.
+The set of commands is *derived from the coordinator's state* at every poll, so nothing is lost by a crash on either
+side. `cursor` is a digest of the set: a site sends back the cursor it has already handled, and the coordinator answers
+as soon as the set differs, or after `wait` seconds. A site that restarts polls with an empty cursor and is told
+everything again; every command is idempotent.
 """
 
 from typing import Annotated, Literal
@@ -95,7 +96,14 @@ class EndedCommand(WireObject):
 
 
 Command = Annotated[
-    RosterCommand | StudyCommand | PairingCommand | BundlesCommand | OpenCommand | CloseCommand | UnmaskCommand | EndedCommand,
+    RosterCommand
+    | StudyCommand
+    | PairingCommand
+    | BundlesCommand
+    | OpenCommand
+    | CloseCommand
+    | UnmaskCommand
+    | EndedCommand,
     Field(discriminator="kind"),
 ]
 
