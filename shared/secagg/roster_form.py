@@ -4,6 +4,7 @@ import re
 from datetime import date
 from itertools import pairwise
 
+from shared.audit.log_checkpoint import ED25519, decode_vkey
 from shared.canonical import JsonObject, from_b64u, hash_bytes, tagged_hash, u32
 from shared.crypto.identity import VerifyKey
 from shared.crypto.sealing import SUITE, KemPublicKey, check_public_key
@@ -14,7 +15,6 @@ VERSION = "SA1"
 LEAST_SITES = 3
 MOST_SITES = 200
 _TEXT_LIMIT = 200
-_LOG_VKEY = re.compile(r"[!-*,-~]{1,200}\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _SITE = {"id", "name", "legal", "idk", "mldsa44", "log_key", "kem", "kem_seq", "kem_attest"}
 _COORDINATOR = {"idk", "log_vkey", "kem"}
@@ -84,9 +84,11 @@ def _check_sites(roster: JsonObject) -> None:
     for site in sites:
         keys += _check_site(_object(site, _SITE, "a site"))
     _require(all(one["id"] < two["id"] for one, two in pairwise(sites)), "site ids are not strictly ascending")
-    vkey = coordinator["log_vkey"]
-    _require(isinstance(vkey, str) and _LOG_VKEY.fullmatch(vkey), "log_vkey is malformed")
-    keys += [VerifyKey.from_bytes(from_b64u(coordinator["idk"], size=32)).bytes, *_checked_kem(coordinator["kem"])]
+    _require(isinstance(coordinator["log_vkey"], str), "log_vkey is malformed")
+    vkey = decode_vkey(coordinator["log_vkey"])
+    _require(vkey.kind == ED25519, "log_vkey is not the key of a log")
+    keys += [VerifyKey.from_bytes(from_b64u(coordinator["idk"], size=32)).bytes, vkey.key.bytes]
+    keys += _checked_kem(coordinator["kem"])
     # One key in two places could be made to speak for both.
     _require(len(set(keys)) == len(keys), "a key stands in it twice")
 

@@ -17,6 +17,7 @@ from shared.errors import PeerFault
 from shared.secagg import roster as rosters
 
 ZERO = "00" * 32
+WITNESS_VKEY = "fed.example/site/site-a+7e7ea86d+BIE5dw6ofRdfVqNUZsNMfszLjYqRtO43ol32D1uPybOU"
 LOG_VKEY = "fed.example/log/1+7914a22d+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c"
 
 
@@ -296,6 +297,10 @@ def mutations() -> dict[str, Callable[[JsonObject], object]]:
         "coordinator is a list": top(coordinator=[]),
         "coordinator lacks its KEM pair": lambda roster: roster["coordinator"].pop("kem"),
         "coordinator with a site's key": lambda roster: roster["coordinator"].update(idk=roster["sites"][0]["idk"]),
+        "log_vkey of a witness": lambda roster: roster["coordinator"].update(log_vkey=WITNESS_VKEY),
+        "log_vkey with another key id": lambda roster: roster["coordinator"].update(
+            log_vkey=LOG_VKEY.replace("79", "78")
+        ),
         "log_vkey malformed": lambda roster: roster["coordinator"].update(log_vkey="log"),
         "log_vkey with a line break": lambda roster: roster["coordinator"].update(log_vkey=LOG_VKEY + "\n"),
     }
