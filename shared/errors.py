@@ -263,7 +263,6 @@ CODES: dict[str, Code] = {
     "training_timeout": Code(503, "Training took too long", "Ask for a longer deadline, or train on less data."),
     "training_stopped": Code(503, "Training was stopped", "It starts again when the site agent runs again."),
     "result_malformed": Code(500, "The training process returned nonsense", "Nothing was sent; report it with the agent's log."),
-    "update_not_finite": Code(500, "An update holds NaN or infinity", "Nothing was sent; lower the learning rate of the study."),
     "statistics_overflow": Code(400, "A column's values are too large", "Use another unit; sums must stay below 2^62."),
     # --- models, tasks and metrics ---------------------------------------------------------------------------------
     "task_invalid": Code(400, "A task description is not possible", "Correct the key that the detail names."),

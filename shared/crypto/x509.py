@@ -101,7 +101,7 @@ def make_csr(key: TlsKey) -> bytes:
     return request.public_bytes(serialization.Encoding.DER)
 
 
-def issue_site_certificate(  # noqa: PLR0917
+def issue_site_certificate(
     clients: Issuer, csr_der: bytes, federation: str, site_id: str, now: datetime, days: int = 7
 ) -> bytes:
     """Return a client certificate (DER) for the key in a request, naming ``spiffe://<federation>/site/<site_id>``.
