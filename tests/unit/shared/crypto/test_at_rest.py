@@ -1,4 +1,3 @@
-import os
 import stat
 import threading
 from pathlib import Path
@@ -10,7 +9,6 @@ from shared.crypto.secret import Secret
 from shared.errors import InputError, Misuse, PeerFault
 
 KEK = Secret(bytes(range(32)))
-posix = pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
 
 
 def test_round_trip_and_fresh_nonces() -> None:
@@ -38,7 +36,6 @@ def test_every_changed_byte_other_context_and_other_key_are_refused() -> None:
         open_at_rest(Secret(bytes(31)), sealed, "table/1")
 
 
-@posix
 def test_key_file_is_made_once_and_private(tmp_path: Path) -> None:
     path = tmp_path / "state" / "kek"
     key = load_or_create_kek(path)
@@ -49,7 +46,6 @@ def test_key_file_is_made_once_and_private(tmp_path: Path) -> None:
     assert [entry.name for entry in (path.parent).iterdir()] == ["kek"]
 
 
-@posix
 @pytest.mark.parametrize("mode", [0o440, 0o404, 0o420, 0o666])
 def test_wider_file_permissions_are_refused(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "state" / "kek"
@@ -59,7 +55,6 @@ def test_wider_file_permissions_are_refused(tmp_path: Path, mode: int) -> None:
         load_or_create_kek(path)
 
 
-@posix
 @pytest.mark.parametrize("mode", [0o750, 0o701, 0o777])
 def test_wider_directory_permissions_are_refused(tmp_path: Path, mode: int) -> None:
     state = tmp_path / "state"
@@ -70,7 +65,6 @@ def test_wider_directory_permissions_are_refused(tmp_path: Path, mode: int) -> N
     assert [entry.name for entry in (state).iterdir()] == []
 
 
-@posix
 def test_a_damaged_or_replaced_key_file_is_never_overwritten(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
