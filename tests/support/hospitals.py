@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from shared.canonical import JsonObject, sha256_hex
 from shared.clock import FixedClock
@@ -180,8 +181,13 @@ class Hospital:
         self.start()
 
     def close(self) -> None:
+        """Let go of files."""
         self.database.close()
         self.session.client.close()
+
+    def seq(self) -> int:
+        """Return how many messages this site has signed."""
+        return int(self.query("SELECT COALESCE(MAX(seq), 0) AS seq FROM signed_message")[0].seq)
 
     def poll(self) -> list[Command]:
         """Ask for work, over the wire."""
@@ -196,6 +202,11 @@ class Hospital:
         if deliver:
             self.deliver()
         return unfinished
+
+    def give(self, value: JsonObject) -> None:
+        """Answer one command that a test made up; its refusal or fault is raised."""
+        command = TypeAdapter(Command).validate_python(value)
+        dispatch.answer_one(self.session, command, self.clock.now())
 
     def deliver(self) -> None:
         """Deliver everything in the outbox."""
