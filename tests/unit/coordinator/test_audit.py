@@ -31,6 +31,12 @@ def append(database: Database, log: AuditLog, *facts: Fact, now: datetime = NOW)
         log.append_many(tx, list(facts), now)
 
 
+def append_and_fail(database: Database, log: AuditLog) -> None:
+    with database.transaction("test") as tx:
+        log.append(tx, fact(2), NOW)
+        raise RuntimeError
+
+
 def leaves(database: Database) -> list[dict[str, Any]]:
     with database.reading("test") as tx:
         return [json.loads(leaf.leaf) for leaf in stored.read_leaves(tx, 0, 10**6)]
@@ -38,9 +44,8 @@ def leaves(database: Database) -> list[dict[str, Any]]:
 
 def test_a_rollback_leaves_no_entry(database: Database, log: AuditLog) -> None:
     append(database, log, fact(1))
-    with pytest.raises(RuntimeError), database.transaction("test") as tx:
-        log.append(tx, fact(2), NOW)
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        append_and_fail(database, log)
     append(database, log, fact(3))
     assert [entry["data"]["size"] for entry in leaves(database)] == [1, 3]
     log.sign_checkpoint(database)
@@ -126,7 +131,9 @@ def test_the_receipt_of_a_statement_is_always_the_same(database: Database, log: 
     key = SigningKey.from_seed(bytes(32))
     payload = {"site": "site-a", "seq": 4, "prev": "0" * 64, "v": "SA1"}
     message = open_envelope(sign_envelope("approval", payload, "site-a", key), "approval", {"site-a": key.verify_key})
-    about = Fact("plan.approved", COORDINATOR_ACTOR, {"site": "site-a", "plan": "0" * 64}, evidence=(message.envelope_digest,))
+    about = Fact(
+        "plan.approved", COORDINATOR_ACTOR, {"site": "site-a", "plan": "0" * 64}, evidence=(message.envelope_digest,)
+    )
     with database.transaction("test") as tx:
         entry = log.append_statement(tx, message, about, NOW)
     with database.reading("test") as tx:

@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,12 @@ from shared.errors import InputError, Unavailable
 
 def add(tx: Transaction, name: str) -> None:
     operators.add_operator(tx, name, "viewer", f"hash-of-{name}", "2026-11-21T09:00:00.000Z", None)
+
+
+def fail(database: Database, first: Callable[[Transaction], object]) -> None:
+    with database.transaction("test") as tx:
+        first(tx)
+        raise RuntimeError
 
 
 def names(database: Database) -> list[str]:
@@ -44,18 +51,16 @@ def test_a_database_of_a_newer_release_is_refused(database: Database) -> None:
 
 
 def test_an_exception_takes_everything_back(database: Database) -> None:
-    with pytest.raises(RuntimeError), database.transaction("test") as tx:
-        add(tx, "a")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        fail(database, lambda tx: add(tx, "a"))
     assert names(database) == []
 
 
 def test_what_was_touched_is_told_after_the_commit_and_only_then(database: Database) -> None:
     heard: list[tuple[set[str], list[str]]] = []
     database.listener = lambda touched: heard.append((touched, names(database)))
-    with pytest.raises(RuntimeError), database.transaction("test") as tx:
-        tx.touch("agents")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        fail(database, lambda tx: tx.touch("agents"))
     with database.transaction("test") as tx:
         add(tx, "a")
         tx.touch("agents", "study/s")
@@ -64,9 +69,8 @@ def test_what_was_touched_is_told_after_the_commit_and_only_then(database: Datab
 
 def test_hooks_run_after_the_commit_and_not_after_a_rollback(database: Database) -> None:
     ran: list[list[str]] = []
-    with pytest.raises(RuntimeError), database.transaction("test") as tx:
-        tx.after_commit.append(lambda: ran.append([]))
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        fail(database, lambda tx: tx.after_commit.append(lambda: ran.append([])))
     with database.transaction("test") as tx:
         add(tx, "a")
         tx.after_commit.append(lambda: ran.append(names(database)))
@@ -111,10 +115,14 @@ def test_a_full_disk_is_named_and_nothing_is_half_done(database: Database) -> No
     with database.transaction("test") as tx:
         add(tx, "a")
         pages = tx.value("PRAGMA page_count")
-    with pytest.raises(Unavailable, match="storage_full"), database.transaction("test") as tx:
+
+    def outgrow(tx: Transaction) -> None:
         tx.value(f"PRAGMA max_page_count = {pages}")
         add(tx, "b")
-        operators.add_operator(tx, "x" * 200_000, "viewer", "h", "2026-11-21T09:00:00.000Z", None)
+        add(tx, "x" * 200_000)
+
+    with pytest.raises(Unavailable, match="storage_full"):
+        fail(database, outgrow)
     database.close()
     assert names(Database(database.path)) == ["a"]
 
