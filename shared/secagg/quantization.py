@@ -7,7 +7,6 @@ the first clip, and so on; the last end index is the length of the update.
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from math import inf
 from operator import itemgetter
 
 import numpy as np
@@ -24,7 +23,7 @@ ClipRuns = Sequence[tuple[int, float]]
 # beside the bits of _SHIFT itself) and its fraction, to 32 bits, in the lower half: rounding down costs no operation.
 _SHIFT = 1.5 * 2.0**20
 _SHIFT_BITS = np.uint32(0x41380000)
-_BELOW_ONE = 1 - 2.0**-50  # keeps |v| <= Q although the factors of v are rounded
+_LEAST_CLIP, _LARGEST_CLIP = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 class RandomBits:
@@ -33,7 +32,7 @@ class RandomBits:
     def __init__(self, key: bytes) -> None:
         """Start the stream of `key` (32 bytes); a given key always gives the same words, which tests rely on."""
         self._stream = Keystream(key)
-        self._block = KeystreamBlock(np.dtype(np.uint32), BLOCK_ELEMENTS)
+        self._block = KeystreamBlock(np.dtype(np.uint32), 0)
 
     @classmethod
     def fresh(cls) -> "RandomBits":
@@ -41,8 +40,21 @@ class RandomBits:
         return cls(os.urandom(32))
 
     def words(self, count: int) -> Words:
-        """Return the next `count` words, up to a block; valid until the next call."""
+        """Return the next `count` words; valid until the next call."""
+        if count > self._block.capacity:
+            self._block = KeystreamBlock(np.dtype(np.uint32), count)
         return self._block.next_words(self._stream, count)
+
+
+class _Scratch:
+    """Memory for one block."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.finite = np.empty(capacity, np.bool_)
+        self.value = np.empty(capacity, np.float64)
+        # Each is _SHIFT + U: the 32 bits of U are written straight into the low half of the number.
+        self.uniform = np.full(capacity, _SHIFT)
 
 
 class Quantizer:
@@ -61,36 +73,30 @@ class Quantizer:
         if not 0 <= weight <= w_cap:
             raise InputError("weight_out_of_range", f"weight {weight} is not within 0 and the study's cap {w_cap}")
         self.clips = clips
-        self._share = weight / w_cap
-        self._quantum = largest_quantum(q)
+        self._most = weight / w_cap * largest_quantum(q)
         self._random = random
-        self._finite = np.empty(BLOCK_ELEMENTS, np.bool_)
-        self._clipped = np.empty(BLOCK_ELEMENTS, np.float32)
-        self._value = np.empty(BLOCK_ELEMENTS, np.float64)
-        # Each is _SHIFT + U: the 32 bits of U are written straight into the low half of the number.
-        self._uniform = np.full(BLOCK_ELEMENTS, _SHIFT)
+        self._scratch = _Scratch(0)
 
     def quantize(self, update: NDArray[np.float32], start: int, words: Words) -> None:
-        """Write the quantised elements `start` to ``start + len(words)`` of `update` to `words`, at most a block.
+        """Write the quantised elements `start` to ``start + len(words)`` of `update` to `words`.
 
         ``q = floor(v + U[0, 1))`` with ``v = (weight / w_cap) * clip(x) * Q / a`` in float64, as wrapping words. U has
-        32 bits and |v| never passes Q, so the clamp of A9 holds by construction.
+        32 bits; clipping v at its bound instead of x keeps |v| <= Q, so the clamp of A9 holds by construction.
 
         Raises:
             InputError: ``update_not_finite`` naming the first such element.
         """
         count = len(words)
+        if count > self._scratch.capacity:
+            self._scratch = _Scratch(count)
         block = update[start : start + count]
-        if not np.isfinite(block, out=self._finite[:count]).all():
+        if not np.isfinite(block, out=self._scratch.finite[:count]).all():
             first = start + int(np.argmin(np.isfinite(block)))
             raise InputError("update_not_finite", f"element {first} of the update is {update[first]}")
-        value, uniform = self._value[:count], self._uniform[:count]
+        value, uniform = self._scratch.value[:count], self._scratch.uniform[:count]
         for low, high, clip in _runs_within(self.clips, start, start + count):
-            bound = _float32_below(clip)
-            clipped = self._clipped[: high - low]
-            np.clip(block[low:high], -bound, bound, out=clipped)
-            factor = self._share * self._quantum / clip * _BELOW_ONE
-            np.multiply(clipped, factor, out=value[low:high], dtype=np.float64)
+            np.multiply(block[low:high], self._most / clip, out=value[low:high], dtype=np.float64)
+        np.clip(value, -self._most, self._most, out=value)
         np.copyto(_low_half(uniform), self._random.words(count))
         np.add(value, uniform, out=value)
         if words.itemsize == 2:
@@ -152,8 +158,12 @@ def check_clips(clips: ClipRuns, length: int | None = None) -> None:
         Misuse: ``clip_table``.
     """
     ends = [end for end, _ in clips]
-    if any(end < 1 for end in ends) or sorted(set(ends)) != ends or any(not 0 < clip < inf for _, clip in clips):
-        raise Misuse("clip_table", "end indexes rise and every clip is a positive finite number")
+    if (
+        any(end < 1 for end in ends)
+        or sorted(set(ends)) != ends
+        or any(not _LEAST_CLIP <= clip <= _LARGEST_CLIP for _, clip in clips)
+    ):
+        raise Misuse("clip_table", "end indexes rise and every clip is a positive number within float32")
     if length is not None and (ends[-1] if ends else 0) != length:
         raise Misuse("clip_table", f"the clips do not cover the {length} elements of the update exactly")
 
@@ -167,12 +177,6 @@ def _runs_within(clips: ClipRuns, start: int, stop: int) -> Iterator[tuple[int, 
         end, clip = clips[number]
         yield begin - start, min(end, stop) - start, clip
         begin = end
-
-
-def _float32_below(clip: float) -> np.float32:
-    """Return the largest float32 that is not above `clip`: no float32 lies between the two, so clipping is the same."""
-    nearest = np.float32(clip)
-    return nearest if nearest <= clip else np.nextafter(nearest, np.float32(0))
 
 
 def _low_half(numbers: NDArray[np.float64]) -> NDArray[np.uint32]:
