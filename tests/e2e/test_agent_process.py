@@ -54,8 +54,7 @@ def test_the_coordinator_would_be_seen_listening(scene: Scene) -> None:
 
 def test_an_agent_killed_after_sealing_delivers_later_and_once(scene: Scene) -> None:
     federation = scene.federation
-    scene.suspend("d")
-    ctx = scene.open_round()
+    ctx = scene.open_round("d")
     scene.wait_uploaded(ctx, "a", "b", "c")
     federation.coordinator.kill()
     scene.resume("d")  # the order to train waits in its socket; there is nobody to send the update to
@@ -134,8 +133,7 @@ def test_a_port_in_use_is_named_and_nothing_keeps_running(scene: Scene) -> None:
 
 def test_both_sides_stop_within_five_seconds_and_go_on_afterwards(scene: Scene) -> None:
     federation = scene.federation
-    scene.suspend("d")
-    ctx = scene.open_round()
+    ctx = scene.open_round("d")
     scene.wait_uploaded(ctx, "a", "b", "c")
     for process in (federation.agents["a"], federation.coordinator, federation.agents["b"]):
         assert process.stop() < 5

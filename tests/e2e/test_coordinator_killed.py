@@ -26,8 +26,7 @@ def kill_and_restart(scene: Scene) -> None:
 
 
 def test_killed_while_open(scene: Scene) -> None:
-    scene.suspend("d")
-    ctx = scene.open_round()
+    ctx = scene.open_round("d")
     scene.wait_uploaded(ctx, "a", "b", "c")
     scene.suspend("a", "b", "c")  # so that nobody can upload a second time
     kill_and_restart(scene)
@@ -40,8 +39,7 @@ def test_killed_while_open(scene: Scene) -> None:
 
 
 def test_killed_while_closing(scene: Scene) -> None:
-    scene.suspend("c")
-    ctx = scene.open_round()
+    ctx = scene.open_round("c")
     scene.wait_uploaded(ctx, "a", "b", "d")
     scene.suspend("a", "b")
     scene.resume("c")
@@ -54,8 +52,7 @@ def test_killed_while_closing(scene: Scene) -> None:
 
 
 def test_killed_while_unmasking(scene: Scene) -> None:
-    scene.suspend("c")
-    ctx = scene.open_round()
+    ctx = scene.open_round("c")
     scene.wait_uploaded(ctx, "a", "b", "d")
     scene.suspend("a", "b")
     scene.resume("c")
@@ -78,7 +75,6 @@ def test_killed_between_rounds_keeps_every_finished_round(scene: Scene) -> None:
         after = client.study(STUDY)
         assert after == before
         assert client.blob(after.model) == model
-    scene.suspend("d")
-    ctx = scene.open_round()
+    ctx = scene.open_round("d")
     scene.resume("d")
     assert scene.wait_published(ctx).survivors == list(ALL)

@@ -27,7 +27,7 @@ class Finished:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     root = tmp_path_factory.mktemp("demo")
-    arguments = ["--rounds", "5", "--kill", "south", "--json", str(root / "report.json"), "--keep", str(root / "kept")]
+    arguments = ["--rounds", "12", "--kill", "south", "--json", str(root / "report.json"), "--keep", str(root / "kept")]
     done = subprocess.run(
         [*program("mitral"), "demo", *arguments],
         capture_output=True,
@@ -46,7 +46,7 @@ def test_the_report_holds_what_it_promises(demo: Finished) -> None:
     assert 0.9 < report["pooled_auc"] <= 1
     assert set(report["local_auc"]) == set(report["sites"])
     assert len(report["sites"]) == 4
-    assert report["rounds"] == 5
+    assert report["rounds"] == 12
     assert 0 < report["seconds"] < 240
     assert set(report["bytes_out"]) == set(report["sites"])
     assert all(count > 0 for count in report["bytes_out"].values())

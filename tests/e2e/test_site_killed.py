@@ -23,8 +23,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 def test_killed_before_its_upload(scene: Scene) -> None:
-    scene.suspend("d")
-    ctx = scene.open_round()
+    ctx = scene.open_round("d")
     scene.wait_uploaded(ctx, "a", "b", "c")
     scene.federation.agents["d"].kill()
     one = scene.wait_published(ctx)
@@ -34,8 +33,7 @@ def test_killed_before_its_upload(scene: Scene) -> None:
 
 
 def test_killed_after_its_upload_before_the_decision(scene: Scene) -> None:
-    scene.suspend("c")
-    ctx = scene.open_round()
+    ctx = scene.open_round("c")
     scene.wait_uploaded(ctx, "a", "b", "d")
     scene.federation.agents["d"].kill()
     scene.resume("c")
@@ -46,8 +44,7 @@ def test_killed_after_its_upload_before_the_decision(scene: Scene) -> None:
 
 
 def test_killed_after_the_decision_before_the_unmask_message(scene: Scene) -> None:
-    scene.suspend("c")
-    ctx = scene.open_round()
+    ctx = scene.open_round("c")
     scene.wait_uploaded(ctx, "a", "b", "d")
     scene.suspend("a", "b")
     scene.resume("c")
@@ -62,8 +59,7 @@ def test_killed_after_the_decision_before_the_unmask_message(scene: Scene) -> No
 
 
 def test_killed_after_its_release(scene: Scene) -> None:
-    scene.suspend("c")
-    ctx = scene.open_round()
+    ctx = scene.open_round("c")
     scene.wait_uploaded(ctx, "a", "b", "d")
     scene.suspend("a", "b")
     scene.resume("c")
@@ -81,8 +77,7 @@ def test_killed_after_its_release(scene: Scene) -> None:
 
 
 def test_two_killed_sites_leave_the_round_to_a_retry(scene: Scene) -> None:
-    scene.suspend("c", "d")
-    ctx = scene.open_round()
+    ctx = scene.open_round("c", "d")
     scene.wait_uploaded(ctx, "a", "b")
     for site in ("c", "d"):
         scene.federation.agents[site].kill()

@@ -141,9 +141,12 @@ class Scene:
         ended = {"PUBLISHED", "ABANDONED", "LOST"}
         self.federation.wait_until(lambda: all(one.state in ended for one in self.rounds()), "all rounds ended", 90)
 
-    def open_round(self) -> str:
-        """Let the coordinator open one more round and return its ctx_hash. Suspend a site first: it must not end."""
+    def open_round(self, *held: str) -> str:
+        """Suspend the `held` sites, so that the round cannot end, let the coordinator open one, return its ctx_hash."""
         self.settle()
+        everybody = set(self.federation.sites)
+        self.federation.wait_until(lambda: everybody <= self.online(), "all sites are online", 60)
+        self.suspend(*held)
         before = len(self.rounds())
         with self.federation.client() as client:
             client.command(self.study, "start")
@@ -151,6 +154,7 @@ class Scene:
             client.command(self.study, "pause")
         rounds = self.rounds()
         assert len(rounds) == before + 1, "a round ended before it could be held"
+        assert set(rounds[-1].invited) == everybody
         return rounds[-1].ctx_hash
 
     def round(self, ctx_hash: str) -> RoundView:

@@ -54,7 +54,8 @@ def run_demo(options: DemoOptions, screen: Screen) -> JsonObject:
         data = prepare_data(work / "data", options.dataset, options.data, options.sites, options.rounds, options.seed)
         if options.kill is not None and options.kill not in data.sites:
             raise InputError("demo_arguments", f"--kill {options.kill}: the sites are {', '.join(data.sites)}")
-        settings = FederationSettings(name=FEDERATION)
+        # Short polls, so that a killed site is missed soon: after the round it died in it is not invited any more.
+        settings = FederationSettings(FEDERATION, {"online_seconds": "12"}, {"poll_seconds": "5"})
         with Federation(work / "federation", list(data.sites), settings, screen.say) as federation:
             report = _run(federation, data, options, screen, results)
     report["seconds"] = round(time.monotonic() - started, 1)

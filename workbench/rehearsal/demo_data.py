@@ -21,7 +21,7 @@ DATASETS: dict[str, ModuleType] = {
     "pneumoniamnist": pneumoniamnist,
 }
 _HOSPITALS = ("north", "south", "east", "west")
-_DEADLINES = {"upload_seconds": 600, "grace_seconds": 10, "expire_seconds": 1800}
+_DEADLINES = {"upload_seconds": 600, "grace_seconds": 15, "expire_seconds": 1800}
 
 
 @dataclass(frozen=True)
