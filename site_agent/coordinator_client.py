@@ -7,6 +7,7 @@ whatever their status. Waiting is the loops' business; this file never sleeps.
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -86,6 +87,8 @@ class CoordinatorClient:
         self._clock = clock
         self._certificate = certificate
         self._timeout = timeout_seconds
+        self._sent = 0
+        self._counting = threading.Lock()
 
     def close(self) -> None:
         """Close the connections."""
@@ -117,6 +120,12 @@ class CoordinatorClient:
         """Return chunk index -> SHA-256 of what arrived of an upload."""
         listed = self.request("GET", f"/v1/rounds/{ctx_hash}/uploads/{site}").json().get("chunks")
         return dict(listed) if isinstance(listed, dict) else {}
+
+    def take_bytes_sent(self) -> int:
+        """Return how many bytes of request bodies were sent since the last call, failed attempts included."""
+        with self._counting:
+            sent, self._sent = self._sent, 0
+        return sent
 
     def put(self, path: str, body: bytes, *, media_type: str = "application/json") -> Answer:
         """PUT a body; the same bytes again are always welcome."""
@@ -188,6 +197,8 @@ class CoordinatorClient:
         request = self._http.build_request(
             method, path, params=query, content=body, headers=headers, timeout=timeout or httpx.USE_CLIENT_DEFAULT
         )
+        with self._counting:
+            self._sent += len(body or b"")
         try:
             response = self._http.send(request, stream=True)
             try:

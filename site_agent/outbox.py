@@ -71,6 +71,7 @@ class Delivery:
             stored = None if item.ctx_hash is None else rounds.read_round(tx, item.ctx_hash)
             if item.kind == "manifest" and stored is not None:
                 session.move(tx, stored, Event.RECEIPT)
+            notices.add_to_count(tx, "bytes_sent", session.client.take_bytes_sent())
         self._begun.discard(item.seq)
         session.log.info("delivered", kind=item.kind, seq=item.seq, log_index=receipt.log_index)
         return True

@@ -35,6 +35,7 @@ def describe(tx: Transaction) -> JsonObject:
         "fingerprint": None if enrolment is None else enrolment.fingerprint,
         "roster": None if active is None else {"version": active.version, "sites": len(active.roster["sites"])},
         "last_contact_at": facts.get("last_contact_at"),
+        "bytes_sent": int(facts.get("bytes_sent", "0")),
         "signed_messages": read_end(tx).seq,
         "outbox": outbox.count_pending(tx),
         "rejected": [{"seq": seq, "kind": kind, "code": code} for seq, kind, code in outbox.read_rejected(tx)],

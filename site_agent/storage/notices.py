@@ -61,6 +61,11 @@ def set_fact(tx: Transaction, name: str, value: str) -> None:
     )
 
 
+def add_to_count(tx: Transaction, name: str, more: int) -> None:
+    """Add to a fact that counts."""
+    set_fact(tx, name, str(int(read_facts(tx).get(name, "0")) + more))
+
+
 def read_facts(tx: Transaction) -> dict[str, str]:
     """Return all facts."""
     return {row.name: row.value for row in tx.rows("SELECT name, value FROM fact")}

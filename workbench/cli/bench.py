@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from shared.canonical import JsonObject
 from workbench.cli import output
 from workbench.cli.extras import extra
 
@@ -22,7 +23,25 @@ def whole_round(
     """Time whole secure rounds between real processes over mutual TLS, with a trivial training step."""
     with extra("workbench"):
         from workbench.benchmarks.round import measure_rounds
-    report = measure_rounds(dimension, sites, rounds, bits, output.remark)
+    _print(measure_rounds(dimension, sites, rounds, bits, output.remark), json)
+
+
+@app.command("secagg")
+def secure_aggregation(
+    sites: Annotated[int, typer.Option("--sites", help="How many sites upload or drop out.")] = 10,
+    dimension: Annotated[int, typer.Option("--dimension", help="How many weights.")] = 10_000_000,
+    dropouts: Annotated[int, typer.Option("--dropouts", help="How many sites drop out after pairing.")] = 0,
+    bits: Annotated[int, typer.Option("--bits", help="Bits sent per weight.")] = 16,
+    repeats: Annotated[int, typer.Option("--repeats", help="The figures are medians of this many runs.")] = 7,
+    json: JsonOption = False,
+) -> None:
+    """Measure CPU, memory and bytes of one aggregation, beside a plain sum of the same vectors."""
+    with extra("workbench"):
+        from workbench.benchmarks import secagg
+    _print(secagg.run(sites, dimension, dropouts, bits, repeats=repeats), json)
+
+
+def _print(report: JsonObject, json: bool) -> None:
     if json:
         output.as_json(report)
         return
