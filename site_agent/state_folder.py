@@ -6,6 +6,7 @@ by digest; ``work/<ctx_hash>/`` the training child's result; ``uploads/<ctx_hash
 
 import errno
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from shared.crypto.secret import Secret
 from shared.errors import InputError, Unavailable
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_CTX_HASH = re.compile(r"[0-9a-f]{64}")
 _SUBFOLDERS = ("tls", "models", "work", "uploads")
 
 
@@ -25,7 +27,7 @@ class StateFolder:
 
     def __init__(self, root: Path) -> None:
         """Take a directory; `prepare` makes it."""
-        self.root = root
+        self.root = root.absolute()  # the training child has a working directory of its own
 
     def prepare(self) -> None:
         """Create the directory and its parts with mode 0700; refuse one that others may enter.
@@ -78,6 +80,11 @@ class StateFolder:
     def child(self, study: str) -> Path:
         """Return the folder the training child of a study runs in."""
         return self.root / "work" / f"study-{study}"
+
+    def rounds_on_disk(self) -> set[str]:
+        """Return the contexts that have files here."""
+        parts = (self.root / "work", self.root / "uploads")
+        return {folder.name for part in parts for folder in part.iterdir() if _CTX_HASH.fullmatch(folder.name)}
 
     def kek(self, given: Path | None) -> Secret:
         """Return the key-encryption key: from `given`, from systemd's credentials, or a file made here.
