@@ -56,6 +56,7 @@ class MaskedRound:
     chunk_elements: int = 64
     bins: int = 3
     checksum: bool = True
+    equal_weights: bool = False
     uploads: dict[str, Upload] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -84,7 +85,7 @@ class MaskedRound:
         return {peer: pair_secrets.mask_seed(pair, self.ctx_hash) for peer, pair in self.pairs(site).items()}
 
     def weight(self, site: str) -> int:
-        return W_CAP - self.cohort.index(site)
+        return W_CAP - (0 if self.equal_weights else self.cohort.index(site))
 
     def histogram(self, site: str) -> list[int]:
         return [(7 * self.cohort.index(site) + 300 * bin_) % 1001 for bin_ in range(self.bins)]
@@ -96,14 +97,14 @@ class MaskedRound:
         """Do the site's part of R1."""
         update = self.update(site) if update is None else update
         self_secret, seeds, key = pair_secrets.new_self_secret(self.random), self.seeds(site), self.random(32)
-        sizes = {"weight": self.weight(site), "w_cap": W_CAP, "q": self.q}
+        weight = self.weight(site)
         chunks: list[bytes] = []
         vector = mask_update(
             MaskingContext(self.ctx_hash, site, self.cohort, self_secret=self_secret, seeds=seeds),
             self.layout,
             update,
-            Quantizer(self.clips, weight=sizes["weight"], w_cap=W_CAP, q=self.q, random=RandomBits(key)),
-            tail={"weight": [self.weight(site)], "n_sites": [1], "score_histogram": self.histogram(site)},
+            Quantizer(self.clips, weight=weight, w_cap=W_CAP, q=self.q, random=RandomBits(key)),
+            tail={"weight": [weight], "n_sites": [1], "score_histogram": self.histogram(site)},
             sink=lambda _, chunk: chunks.append(bytes(chunk)),
         )
         self.uploads[site] = Upload(
@@ -122,7 +123,7 @@ class MaskedRound:
                 random=self.random,
             ),
             self_secret,
-            quantize(update, self.clips, weight=sizes["weight"], w_cap=W_CAP, q=self.q, random=RandomBits(key)),
+            quantize(update, self.clips, weight=weight, w_cap=W_CAP, q=self.q, random=RandomBits(key)),
         )
         return self.uploads[site]
 
