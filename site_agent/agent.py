@@ -19,6 +19,7 @@ from site_agent.identity import SiteIdentity, read_identity
 from site_agent.lease import FolderLock, Instance
 from site_agent.logs import Log, make_log
 from site_agent.outbox import DeliverLoop
+from site_agent.rounds.close import erase_leftovers
 from site_agent.rounds.session import Session
 from site_agent.state_folder import StateFolder
 from site_agent.storage.database import Database
@@ -133,6 +134,7 @@ class Agent:
             MitralError: why the agent cannot go on: ``instance_conflict``, ``site_revoked``, ``seq_reused``.
         """
         with FolderLock(self._state.folder.lock):
+            erase_leftovers(self.session)
             instance = Instance(self._state.database, self.session.clock.now())
             ask = AskLoop(
                 self.session, instance, self._act.offer, self._stopping, self._fail,

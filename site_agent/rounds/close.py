@@ -22,6 +22,8 @@ from shared.secagg.roster import site_keys
 from shared.secagg.tail import decode_tail
 from shared.statistics import statistics_from_sums
 from shared.strategies.strategy import apply_aggregate
+from site_agent.rounds.job import erase_result
+from site_agent.rounds.machine import State
 from site_agent.rounds.masked_update import vector_layout_of
 from site_agent.rounds.session import Session, wipe_round
 from site_agent.signing import sign_and_queue
@@ -117,7 +119,7 @@ def answer_ended(session: Session, work: EndedCommand, now: datetime) -> None:
     del now
     with session.database.transaction("round ended") as tx:
         stored = rounds.read_round(tx, work.ctx_hash)
-        if stored is None or stored.state == "WIPED":
+        if stored is None or stored.state == State.WIPED:
             return
         wipe_round(tx, stored, work.state)
         outbox.drop_pending(tx, work.ctx_hash, ("manifest", "decision", "unmask"))
@@ -137,6 +139,17 @@ def wipe_expired(session: Session, now: datetime) -> None:
             outbox.drop_pending(tx, stored.ctx_hash, ("manifest", "decision", "unmask"))
         session.desk.give_up(stored.study, stored.ctx_hash)
         session.folder.erase_round(stored.ctx_hash)
+
+
+def erase_leftovers(session: Session) -> None:
+    """Remove files that a crash left behind after the commit that made them useless; called once at every start."""
+    with session.database.reading("read round states") as tx:
+        live = {stored.ctx_hash: stored.state for stored in rounds.read_open_rounds(tx)}
+    for ctx_hash in session.folder.rounds_on_disk():
+        if ctx_hash not in live:
+            session.folder.erase_round(ctx_hash)
+        elif live[ctx_hash] not in {State.BOUND, State.TRAINED}:
+            erase_result(session.folder, ctx_hash)
 
 
 def check_follows(plan: Plan, newest: StoredOutcome | None, published: PublishedOutcome) -> None:
