@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,14 @@ class MaskingContext:
         for peer in others:
             key = stream_key(seeds[peer], ctx_hash, *in_order(site, peer))
             self._keys.append((mask_sign(site, peer), key))
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be copied or pickled: the copy would mask a second vector.
+
+        Raises:
+            Misuse: ``mask_reuse``.
+        """
+        raise Misuse("mask_reuse", f"the masks of {self.site} cannot be copied")
 
     def take_streams(self) -> tuple[list[Keystream], list[Keystream]]:
         """Return the streams to add and those to subtract, the first time; the keys are forgotten.

@@ -58,6 +58,8 @@ def run(
     Raises:
         InputError: ``bench_arguments``.
     """
+    if repeats < 1:
+        raise InputError("bench_arguments", "at least one repeat is needed")
     federation = _Federation.of(sites, dimension, dropouts, bits, quantization_bits)
     vectors = [federation.update(number) for number in range(federation.distinct)]
     total = np.zeros(dimension, np.float32)

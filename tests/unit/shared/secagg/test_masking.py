@@ -1,4 +1,7 @@
+import copy
+import pickle
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -71,6 +74,13 @@ def test_row_18_of_many_threads_one_gets_the_masks() -> None:
     for thread in threads:
         thread.join()
     assert sorted(results) == [False] * 7 + [True]
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_row_18_masks_cannot_be_copied(duplicate: Callable[[object], object]) -> None:
+    with pytest.raises(Misuse) as refused:
+        duplicate(context())
+    assert refused.value.code == "mask_reuse"
 
 
 def test_row_18_what_is_wrong_from_the_start_costs_no_mask() -> None:
