@@ -194,21 +194,29 @@ def value_name(option: TyperOption) -> str:
     return "" if option.is_flag else option.metavar or (option.name or "").upper()
 
 
-def command_page(name: str, command: TyperCommand | TyperGroup) -> str:
-    """Return one command, or a group's commands one after the other."""
-    if isinstance(command, TyperGroup):
-        members = cast("dict[str, TyperCommand | TyperGroup]", command.commands)
-        return "".join(command_page(f"{name} {verb}", one) for verb, one in members.items() if not one.hidden)
+def options_table(command: TyperCommand | TyperGroup) -> str:
+    """Return the table of a command's arguments and options; nothing when it has none."""
     rows = []
     for one in command.params:
         if isinstance(one, TyperArgument):
             rows.append((f"`{one.metavar or (one.name or '').upper()}`", one.help or "", ""))
         elif isinstance(one, TyperOption) and not one.hidden and one.name != "help":
-            default = "" if one.is_flag or one.default is None or callable(one.default) else f"`{one.default}`"
+            silent = one.is_flag or one.default in {None, ""} or callable(one.default)
             shown = " / ".join([*one.opts, *one.secondary_opts])
+            default = "" if silent else f"`{one.default}`"
             rows.append((f"`{f'{shown} {value_name(one)}'.strip()}`", one.help or "", default))
+    return "\n" + table(("Option", "Meaning", "Default"), *rows) if rows else ""
+
+
+def command_page(name: str, command: TyperCommand | TyperGroup) -> str:
+    """Return one command, or a group's own options and its commands one after the other."""
+    if isinstance(command, TyperGroup):
+        members = cast("dict[str, TyperCommand | TyperGroup]", command.commands)
+        inner = "".join(command_page(f"{name} {verb}", one) for verb, one in members.items() if not one.hidden)
+        own = options_table(command)
+        return (f"\nBefore the verb:\n{own}" if own else "") + inner
     text = f"\n### {name}\n\n```\n{name} {usage(command)}\n```\n\n{plain(command.help)}\n"
-    return text + ("\n" + table(("Option", "Meaning", "Default"), *rows) if rows else "")
+    return text + options_table(command)
 
 
 def command_line() -> str:
