@@ -11,6 +11,7 @@ from typing import cast
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
+from docs.attack_tests import attack_tests
 from shared.errors import CODES
 from workbench.study_fields import SECTIONS, TASK_FIELDS, Field, Required, fields_of
 
@@ -266,6 +267,7 @@ def http() -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {
+    "protocol/attack-tests.md": attack_tests,
     "protocol/messages.md": messages,
     "reference/cli.md": command_line,
     "reference/http.md": http,

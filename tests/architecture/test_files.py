@@ -12,7 +12,7 @@ LONGEST_FILE = 300
 LONG_FILES: dict[str, str] = {
     "shared/audit/verify.py": "an auditor carries this one file away; it imports nothing of Mitral",
     "shared/errors.py": "one table of every code, one line each",
-    "coordinator/storage/migrations/versions/0001_first_schema.py": "a migration is one step, however many tables it makes",
+    "coordinator/storage/migrations/versions/0001_first_schema.py": "one step, however many tables it makes",
     "coordinator/storage/tables.py": "the whole schema, read beside its migration",
     "site_agent/storage/tables.py": "the whole schema, read beside its migration",
 }
