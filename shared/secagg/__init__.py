@@ -4,7 +4,7 @@ The coordinator learns the sum of the survivors' vectors and nothing about any s
 
 - `parameters`    n, t, c, m, q, b: which sizes leak nothing and overflow nothing (A3, A9)
 - `layout`, `tail`, `packing`    where every number of a vector lies, in words, bytes and chunks (A8, A9)
-- `quantization`  float32 updates to integers and back (A9)
+- `quantization`, `checksum`    float32 updates to integers and back; what catches a wrong sum (A9)
 - `shamir`        t-of-n sharing of the secrets a lost site leaves behind (A7)
 - `pair_secrets`  every seed, key, commitment and share blob (A6, A7)
 - `masking`       the site's one pass from update to masked chunks (A8)

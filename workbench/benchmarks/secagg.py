@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from statistics import median
@@ -25,19 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.canonical import JsonObject, canonical_bytes
-from shared.crypto.identity import SigningKey
-from shared.crypto.signed_envelope import sign_envelope
 from shared.errors import InputError, Unavailable
 from shared.secagg import pair_secrets
-from shared.secagg.layout import VectorLayout
-from shared.secagg.masking import MaskedVector, MaskingContext, mask_update
-from shared.secagg.parameters import check_overflow, corrupt_bound, least_survivors, threshold
-from shared.secagg.quantization import Quantizer, RandomBits, quantize
-from shared.secagg.tail import CHECKSUM_ITEM, SITE_COUNT, TailItem, limbs_for
-
-WEIGHT_CAP = 20_000
-CLIP = 3.0
-_MOST_DISTINCT_BYTES = 2**31  # of vectors in memory; beyond that they repeat, and together still exceed any cache
+from shared.secagg.quantization import RandomBits, quantize
+from workbench.benchmarks.secagg_site import CLIP, WEIGHT_CAP, MadeUpFederation, SiteUpload, do_site_work
 
 
 def run(
@@ -60,7 +51,7 @@ def run(
     """
     if repeats < 1:
         raise InputError("bench_arguments", "at least one repeat is needed")
-    federation = _Federation.of(sites, dimension, dropouts, bits, quantization_bits)
+    federation = MadeUpFederation.of(sites, dimension, dropouts, bits, quantization_bits)
     vectors = [federation.update(number) for number in range(federation.distinct)]
     total = np.zeros(dimension, np.float32)
     with tempfile.TemporaryDirectory(prefix="mitral-bench-") as name:
@@ -69,9 +60,9 @@ def run(
             exact = coordinator.aggregate(verify=True)
             client, plain, reports = [], [], []
             for repeat in range(repeats):
-                plain.append(_plain_sum(federation, vectors, total))
+                plain.append(_plain_sum(sites, vectors, total))
                 number = repeat % len(vectors)
-                client.append(_client(federation, number, vectors[number], None).cpu_seconds)
+                client.append(do_site_work(federation, number, vectors[number], None).cpu_seconds)
                 reports.append(coordinator.aggregate())
     figures = {
         "client_cpu_seconds": median(client),
@@ -96,116 +87,6 @@ def run(
 
 
 @dataclass(frozen=True)
-class _Federation:
-    """Sites with pair secrets, a context and updates; made up, but of the real sizes."""
-
-    cohort: list[str]
-    survivors: list[str]
-    layout: VectorLayout
-    t: int
-    q: int
-    ctx_hash: bytes = field(default_factory=lambda: os.urandom(32))
-    pairing_key: bytes = field(default_factory=lambda: os.urandom(32))
-
-    @classmethod
-    def of(cls, sites: int, dimension: int, dropouts: int, bits: int, q: int | None) -> "_Federation":
-        if sites < 3 or dimension < 1 or not 8 <= bits <= 32:
-            raise InputError("bench_arguments", "at least 3 sites, one element and 8 to 32 bits are needed")
-        t = threshold(sites, corrupt_bound(sites))
-        if not 0 <= dropouts <= sites - least_survivors(sites, t):
-            raise InputError(
-                "bench_arguments", f"of {sites} sites at most {sites - least_survivors(sites, t)} may drop"
-            )
-        quantization = min(16, bits - (sites - 1).bit_length()) if q is None else q
-        check_overflow(sites, quantization, bits)
-        cohort = [f"site-{number:03d}" for number in range(sites)]
-        weight = TailItem("weight", limbs_for(WEIGHT_CAP, bits, sites), 1)
-        layout = VectorLayout(dimension, (weight, TailItem(SITE_COUNT, 1, 1), CHECKSUM_ITEM), bits, sites)
-        return cls(cohort, cohort[: sites - dropouts], layout, t, quantization)
-
-    def pairs(self, site: str) -> dict[str, bytes]:
-        """Return PS with every other site."""
-        return {
-            peer: sha256(self.pairing_key + "".join(pair_secrets.in_order(site, peer)).encode()).digest()
-            for peer in self.cohort
-            if peer != site
-        }
-
-    @property
-    def distinct(self) -> int:
-        """Return how many different vectors there are: one per site as long as they fit the memory."""
-        return max(2, min(len(self.cohort), _MOST_DISTINCT_BYTES // (4 * self.layout.d)))
-
-    def update(self, number: int) -> NDArray[np.float32]:
-        return np.random.default_rng(number % self.distinct).standard_normal(self.layout.d, np.float32)
-
-    def weight(self, number: int) -> int:
-        return WEIGHT_CAP - 7 * number
-
-
-@dataclass(frozen=True)
-class _Upload:
-    """What one site made, and the CPU it took."""
-
-    cpu_seconds: float
-    vector: MaskedVector
-    manifest: JsonObject
-    envelope: bytes
-    shares: pair_secrets.ShareBlobs
-
-
-def _client(
-    federation: _Federation, number: int, update: NDArray[np.float32], folder: Path | None, key: bytes | None = None
-) -> _Upload:
-    """Do one site's work of a round; chunks and blobs go to `folder` if one is given, which is not counted."""
-    site, cohort, ctx_hash = federation.cohort[number], federation.cohort, federation.ctx_hash
-    pairs, signing_key = federation.pairs(site), SigningKey.generate()
-    writing = 0.0
-
-    def sink(index: int, chunk: memoryview) -> None:
-        nonlocal writing
-        if folder is not None:
-            began = time.process_time()
-            (folder / f"{site}.{index}").write_bytes(chunk)
-            writing += time.process_time() - began
-
-    began = time.process_time()
-    self_secret = pair_secrets.new_self_secret(os.urandom)
-    seeds = {peer: pair_secrets.mask_seed(pair, ctx_hash) for peer, pair in pairs.items()}
-    random = RandomBits.fresh() if key is None else RandomBits(key)
-    weight = federation.weight(number)
-    vector = mask_update(
-        MaskingContext(ctx_hash, site, cohort, self_secret=self_secret, seeds=seeds),
-        federation.layout,
-        update,
-        Quantizer([(len(update), CLIP)], weight=weight, w_cap=WEIGHT_CAP, q=federation.q, random=random),
-        tail={"weight": [weight], SITE_COUNT: [1]},
-        sink=sink,
-    )
-    shares = pair_secrets.make_share_blobs(
-        ctx_hash, site, cohort, federation.t, self_secret=self_secret, seeds=seeds, pairs=pairs, random=os.urandom
-    )
-    manifest: JsonObject = {
-        "ctx_hash": ctx_hash.hex(),
-        "site": site,
-        "vec": {
-            "elems": vector.elements,
-            "b": federation.layout.b,
-            "chunk_elems": federation.layout.chunk_elements,
-            "chunk_sha256": list(vector.chunk_sha256),
-        },
-        "b_commit": pair_secrets.b_commit(ctx_hash, site, self_secret).hex(),
-        "x_commit": None,
-        "seed_commit": {peer: pair_secrets.seed_commit(ctx_hash, site, peer, seeds[peer]).hex() for peer in seeds},
-        "shares": {peer: sha256(blob).hexdigest() for peer, blob in shares.blobs.items()},
-        "seq": 1,
-        "prev": "00" * 32,
-    }
-    envelope = sign_envelope("manifest", manifest, site, signing_key)
-    return _Upload(time.process_time() - began - writing, vector, manifest, envelope, shares)
-
-
-@dataclass(frozen=True)
 class _Prepared:
     """What the coordinator must come to, and what each site sends."""
 
@@ -214,7 +95,7 @@ class _Prepared:
     upload_bytes: int
 
 
-def _prepare(federation: _Federation, folder: Path) -> _Prepared:
+def _prepare(federation: MadeUpFederation, folder: Path) -> _Prepared:
     """Let every site do its work, leave its upload and its unmask response in `folder`, and add up the plain words."""
     expected = np.zeros(federation.layout.d, np.int64)
     survivors = set(federation.survivors)
@@ -226,7 +107,7 @@ def _prepare(federation: _Federation, folder: Path) -> _Prepared:
         if site not in survivors:
             continue
         update, key = federation.update(number), os.urandom(32)
-        upload = _client(federation, number, update, folder, key)
+        upload = do_site_work(federation, number, update, folder, key)
         expected += quantize(
             update,
             [(len(update), CLIP)],
@@ -260,7 +141,7 @@ def _prepare(federation: _Federation, folder: Path) -> _Prepared:
 
 
 def _release(
-    federation: _Federation, dealer: str, upload: _Upload, lost: Sequence[str], responses: dict[str, JsonObject]
+    federation: MadeUpFederation, dealer: str, upload: SiteUpload, lost: Sequence[str], responses: dict[str, JsonObject]
 ) -> None:
     """Open the dealer's blobs as their recipients do and put the shares of this outcome into the unmask responses."""
     pairs = federation.pairs(dealer)
@@ -281,7 +162,9 @@ def _release(
         response["s"][dealer] = {peer: shares[place].hex() for peer, place in places.items()}
 
 
-def _plain_sum(federation: _Federation, vectors: Sequence[NDArray[np.float32]], total: NDArray[np.float32]) -> float:
+def _plain_sum(
+    federation: MadeUpFederation, vectors: Sequence[NDArray[np.float32]], total: NDArray[np.float32]
+) -> float:
     """Return the CPU seconds of the float32 sum of one vector per site."""
     began = time.process_time()
     total[:] = 0
