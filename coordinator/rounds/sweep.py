@@ -15,7 +15,7 @@ from coordinator.storage.database import Database, Transaction
 from coordinator.storage.rounds import Round
 from coordinator.storage.studies import Study
 from shared.clock import Clock, parse_timestamp
-from shared.errors import MitralError
+from shared.errors import MitralError, Unavailable
 from shared.metrics import figures
 from shared.model_state import flatten, from_bytes, layout_of, to_bytes, unflatten
 from shared.statistics import statistics_from_sums
@@ -155,6 +155,8 @@ def _publish(desk: Desk, study: Study, seen: Round) -> bool:
     failure: MitralError | None = None
     try:
         result = _result(desk, study, seen)
+    except Unavailable:
+        raise  # a full disk, say: nothing is lost, the driver tries again
     except MitralError as error:
         failure = error
     with desk.database.transaction("publish a round") as tx:
