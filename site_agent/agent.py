@@ -26,7 +26,7 @@ from site_agent.storage.database import Database
 from site_agent.storage.enrolment import StoredEnrolment, read_enrolment
 from site_agent.storage.schema import migrate
 from site_agent.tls import load_client_certificate, server_context
-from site_agent.trainings import Children, TrainingDesk
+from site_agent.trainings import Children, TrainingChildren, TrainingDesk
 
 STOP_SECONDS = 2.0  # for a commit or a small request under way; nothing that takes longer is worth waiting for
 
@@ -92,9 +92,15 @@ class Agent:
     """
 
     def __init__(
-        self, state: State, client: CoordinatorClient | None = None, log: Log | None = None, clock: Clock | None = None
+        self,
+        state: State,
+        *,
+        client: CoordinatorClient | None = None,
+        children: TrainingChildren | None = None,
+        log: Log | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        """Put the parts together; nothing runs and nobody is dialled yet.
+        """Put the parts together, real ones where none are given; nothing runs and nobody is dialled yet.
 
         Raises:
             InputError: ``not_enrolled`` and what `connect` raises.
@@ -109,7 +115,7 @@ class Agent:
         self.failure: MitralError | None = None
         self._state = state
         self._stopping = threading.Event()
-        self._children = Children(state.folder, settings.threads or os.cpu_count() or 1, self.log)
+        self._children = children or Children(state.folder, settings.threads or os.cpu_count() or 1, self.log)
         self._desk = TrainingDesk(self._children, self.log)
         self.session = Session(
             database=state.database,

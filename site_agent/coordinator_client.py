@@ -236,7 +236,7 @@ def _save(response: httpx.Response, part: Path, limit: int) -> bytes:
     # 200 to a Range request means the whole blob from its first byte.
     mode = "ab" if response.status_code == 206 else "wb"
     with part.open(mode) as file:
-        for piece in response.iter_bytes(2**20):
+        for piece in response.iter_bytes():
             file.write(piece)
             if file.tell() > limit:
                 raise Retry("coordinator_answer", f"the blob is longer than {limit} bytes")

@@ -94,7 +94,7 @@ def tls_code(error: BaseException) -> str | None:
         if isinstance(seen, ssl.SSLCertVerificationError):
             return "tls_untrusted"
         if isinstance(seen, ssl.SSLError):
-            reason = f"{seen.reason or ''} {seen}".upper().replace(" ", "_")
+            reason = f"{getattr(seen, 'reason', None) or ''} {seen}".upper().replace(" ", "_")
             alert = next((code for words, code in _ALERTS.items() if f"ALERT_{words}" in reason), None)
             return alert or "tls_failed"
         seen = seen.__cause__ or seen.__context__

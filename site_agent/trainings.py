@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from shared.canonical import JsonObject
 from shared.errors import Unavailable
@@ -12,6 +13,16 @@ from site_agent.rounds.session import Trainer
 from site_agent.state_folder import StateFolder
 from site_agent.training.launcher import TrainingChild
 from site_agent.training.result_file import TrainingResult, read_result
+
+WARMING = "warming"  # stands where a context's hash would
+
+
+class TrainingChildren(Trainer, Protocol):
+    """A trainer whose processes can all be ended."""
+
+    def stop_all(self) -> None:
+        """Kill all children."""
+        ...
 
 
 class Children:
@@ -25,6 +36,14 @@ class Children:
         self._children: dict[str, TrainingChild] = {}
         self._lock = threading.Lock()
 
+    def warm(self, study: str) -> None:
+        """Start the study's child if it does not run.
+
+        Raises:
+            Unavailable: ``training_failed``, ``training_timeout``, ``training_stopped``.
+        """
+        self._ready(study)
+
     def run(self, study: str, job: JsonObject, timeout_seconds: float) -> TrainingResult:
         """Run one job in the study's child.
 
@@ -33,15 +52,7 @@ class Children:
             PeerFault: ``result_malformed``, ``update_not_finite``.
             InputError: what was wrong with the data.
         """
-        with self._lock:
-            child = self._children.get(study)
-            if child is None:
-                child = self._children[study] = TrainingChild(study, self._folder.child(study), self._threads)
-        started = child.pid is None
-        child.start()
-        if started:
-            self._log.info("training child started", study=study, device=child.device, pid=child.pid)
-        return child.run(job, timeout_seconds)
+        return self._ready(study).run(job, timeout_seconds)
 
     def read_result(self, job: JsonObject) -> TrainingResult:
         """Read the result that an earlier run left.
@@ -57,6 +68,17 @@ class Children:
             child = self._children.pop(study, None)
         if child is not None:
             child.stop()
+
+    def _ready(self, study: str) -> TrainingChild:
+        with self._lock:
+            child = self._children.get(study)
+            if child is None:
+                child = self._children[study] = TrainingChild(study, self._folder.child(study), self._threads)
+        started = child.pid is None
+        child.start()
+        if started:
+            self._log.info("training child started", study=study, device=child.device, pid=child.pid)
+        return child
 
     def stop_all(self) -> None:
         """Kill all children."""
@@ -84,7 +106,7 @@ class TrainingDesk:
             if current is not None and current[0] == ctx_hash and current[2].is_alive():
                 return
             before = None if current is None else current[2]
-            if current is not None and before is not None and before.is_alive():
+            if current is not None and before is not None and before.is_alive() and current[0] != WARMING:
                 current[1].set()
                 self._trainer.stop(study)
             given_up = threading.Event()
@@ -96,6 +118,13 @@ class TrainingDesk:
             )
             self._current[study] = (ctx_hash, given_up, thread)
             thread.start()
+
+    def warm(self, study: str) -> None:
+        """Start the study's child, unless something was done for the study before."""
+        with self._lock:
+            known = study in self._current
+        if not known:
+            self.start(study, WARMING, lambda: self._warm_once(study))
 
     def give_up(self, study: str, ctx_hash: str) -> None:
         """Stop working on a context, if that is what is being done."""
@@ -120,6 +149,12 @@ class TrainingDesk:
         """Wait for the threads, at most `seconds` each."""
         for _, _, thread in list(self._current.values()):
             thread.join(seconds)
+
+    def _warm_once(self, study: str) -> None:
+        try:
+            self._trainer.warm(study)
+        except Unavailable as error:  # the first job tries again, and says so
+            self._log.warning("training child not ready", study=study, code=error.code, detail=error.detail)
 
     def _carry_out(
         self,

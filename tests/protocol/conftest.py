@@ -1,23 +1,5 @@
-"""One federation, set up once and copied for every test."""
+"""Hospitals that are ready for a round."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from tests.support.hospital_fixtures import hospitals, prepared_hospitals
 
-import pytest
-
-from tests.support.hospitals import Hospitals
-
-
-@pytest.fixture(scope="session")
-def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospitals]:
-    hospitals = Hospitals(tmp_path_factory.mktemp("hospitals") / "prepared").found()
-    yield hospitals
-    hospitals.close()
-
-
-@pytest.fixture
-def hospitals(_prepared: Hospitals, tmp_path: Path) -> Iterator[Hospitals]:
-    """Return four hospitals that are ready for a round."""
-    copied = _prepared.copy(tmp_path / "hospitals")
-    yield copied
-    copied.close()
+__all__ = ["hospitals", "prepared_hospitals"]

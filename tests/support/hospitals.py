@@ -93,6 +93,9 @@ class FakeTrainer:
     def stop(self, study: str) -> None:
         self.stopped.append(study)
 
+    def stop_all(self) -> None:
+        self.stopped.append("all")
+
 
 class InlineDesk:
     """Does long work at once, or keeps it until `finish` when `held`."""
