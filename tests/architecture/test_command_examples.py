@@ -9,7 +9,7 @@ import pytest
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from docs.generate import PROGRAMS
+from docs.writer.commands import PROGRAMS
 from tests.support.tree import name_of, text_files
 
 DOCUMENTS = [path for path in text_files() if path.suffix == ".md" and "reference" not in path.parts]

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate import DOCS, NOTICE, PAGES, PHASES, PROTOCOL
-from tests.support.tree import ROOT, name_of, parsed, python_files, text_files
+from docs.generate import DOCS, NOTICE, PAGES
+from docs.writer.source import PHASES, PROTOCOL
+from tests.support.tree import PACKAGES, ROOT, name_of, parsed, python_files, text_files
 
 DOCUMENTS = [path for path in text_files() if path.suffix == ".md"]
 LINK = re.compile(r"\]\(([^)\s#]+)?(#[^)\s]*)?\)")
 TEST_NAME = re.compile(r"`(?:(tests/[\w/.]+\.py)(?:::)?)?(test_\w+)?`")
+PLACES = ("", "shared/", "coordinator/", "site_agent/", "workbench/")
 THREAT_MODEL = ROOT / "docs/protocol/threat-model.md"
 
 
@@ -80,6 +82,21 @@ def test_every_document_is_reachable_from_the_readme() -> None:
         links = LINK.findall(document.read_text(encoding="utf-8"))
         queue += [(document.parent / target).resolve() for target, _ in links if target and "://" not in target]
     assert sorted(name_of(path) for path in set(DOCUMENTS) - reached) == []
+
+
+def test_files_named_in_the_architecture_exist() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = {word for word in re.findall(r"`([\w/.*]+)`", text) if "/" in word and not word.startswith(("*", "/"))}
+    missing = {
+        word
+        for word in named
+        if not any(list(ROOT.glob(f"{place}{word.rstrip('/')}{suffix}")) for place in PLACES for suffix in ("", ".py"))
+    }
+    assert missing == set()
+    folders = {
+        path.name for package in PACKAGES for path in (ROOT / package).iterdir() if (path / "__init__.py").exists()
+    }
+    assert {folder for folder in folders if f"  {folder}/ " not in text} == set(), "folders the map leaves out"
 
 
 def test_the_codes_point_to_documents_that_exist() -> None:

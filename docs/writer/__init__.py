@@ -1,0 +1,1 @@
+"""What writes the generated pages: one file per source they are made from."""
