@@ -111,7 +111,7 @@ class Agent:
         settings = state.settings
         with state.database.reading("read identity") as tx:
             identity: SiteIdentity = read_identity(tx)
-        self.log = log or make_log(settings.log_level, settings.log_file, site=identity.site)
+        self.log = (log or make_log(settings.log_level)).bind(site=identity.site)
         self.failure: MitralError | None = None
         self._state = state
         self._stopping = threading.Event()

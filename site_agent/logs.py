@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,9 +21,19 @@ _PRIVATE_NAMES = frozenset(
 _LONGEST_TEXT = 2000
 
 
-def make_log(level: str = "info", file: Path | None = None, stream: TextIO | None = None, **facts: str) -> Log:
+@contextmanager
+def log_stream(file: Path | None) -> Iterator[TextIO]:
+    """Open where lines go: `file`, which is appended to, or standard error."""
+    if file is None:
+        yield sys.stderr
+        return
+    with file.open("a", encoding="utf-8", buffering=1) as stream:
+        yield stream
+
+
+def make_log(level: str = "info", stream: TextIO | None = None, **facts: str) -> Log:
     """Return a log that writes one JSON object per line; `facts` stand in each of them."""
-    out = file.open("a", encoding="utf-8") if file is not None else stream or sys.stderr
+    out = stream or sys.stderr
     log: Log = structlog.wrap_logger(
         structlog.PrintLogger(out),
         processors=[
