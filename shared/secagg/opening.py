@@ -66,73 +66,76 @@ def open_secrets(
 ) -> Opening:
     """Open b_i of every survivor and s_ik of every edge between a survivor i and a lost site k, as far as shares allow.
 
-    `missing` of the result names (i, None) or (i, k) of the secrets that have fewer than `t` good shares so far. Shares
-    of anything else are ignored.
+    `dealers` is asked for each survivor once, in order: it may read from disk, where n^3 commitments lie. `missing` of
+    the result names (i, None) or (i, k) of the secrets that have fewer than `t` good shares so far. Shares of anything
+    else are ignored.
 
     Raises:
         Misuse: ``unmask_inputs`` for responders outside the cohort or survivors without commitments.
     """
     if not set(responses) <= set(cohort) or not set(survivors) <= set(cohort) & set(dealers):
         raise Misuse("unmask_inputs", "responses and commitments come from members of the cohort")
-    opener = _Opener(ctx_hash, cohort, t, responses, dealers)
+    opening = Opening()
     lost = [site for site in cohort if site not in set(survivors)]
     for dealer in survivors:
+        opener = _Opener(ctx_hash, cohort, t, responses, dealer, dealers[dealer], opening)
         for peer in (None, *lost):
-            if dealer not in opener.opening.false_dealers:
-                opener.open(dealer, peer)
-    return opener.opening
+            if dealer not in opening.false_dealers:
+                opener.open(peer)
+    return opening
 
 
 @dataclass(frozen=True, slots=True)
 class _Opener:
-    """Opens one secret after the other; `peer` None is the dealer's b."""
+    """Opens the secrets of one dealer; `peer` None is its b."""
 
     ctx_hash: bytes
     cohort: Sequence[str]
     t: int
     responses: Mapping[str, ReleasedShares] = field(repr=False)
-    dealers: Mapping[str, DealerCommitments]
-    opening: Opening = field(default_factory=Opening)
+    dealer: str
+    commitments: DealerCommitments
+    opening: Opening
 
-    def open(self, dealer: str, peer: str | None) -> None:
-        good = self._good_shares(dealer, peer)
+    def open(self, peer: str | None) -> None:
+        good = self._good_shares(peer)
         if len(good) < self.t:
-            self.opening.missing.append((dealer, peer))
+            self.opening.missing.append((self.dealer, peer))
             return
         for attempt, xs in enumerate(_subsets(sorted(good), self.t)):
             value = encode_element(combine(lagrange_at_zero(xs), [good[x] for x in xs]))
-            if self._is_committed(dealer, peer, value):
+            if self._is_committed(peer, value):
                 if peer is None:
-                    self.opening.self_secrets[dealer] = value
+                    self.opening.self_secrets[self.dealer] = value
                 else:
-                    self.opening.pair_seeds[dealer, peer] = value
+                    self.opening.pair_seeds[self.dealer, peer] = value
                 if attempt:
-                    self.opening.inconsistent_dealers.add(dealer)
+                    self.opening.inconsistent_dealers.add(self.dealer)
                 return
-        self.opening.false_dealers.add(dealer)
+        self.opening.false_dealers.add(self.dealer)
 
-    def _good_shares(self, dealer: str, peer: str | None) -> dict[int, bytes]:
-        index = secret_index(self.cohort, dealer, peer)
+    def _good_shares(self, peer: str | None) -> dict[int, bytes]:
+        index = secret_index(self.cohort, self.dealer, peer)
         good = {}
         for x, site in enumerate(self.cohort, 1):
             response = self.responses.get(site)
             if response is None:
                 continue
-            share = response.b.get(dealer) if peer is None else response.s.get(dealer, {}).get(peer)
+            share = response.b.get(self.dealer) if peer is None else response.s.get(self.dealer, {}).get(peer)
             if share is None:
                 continue
-            made = share_commit(self.ctx_hash, dealer, site, index, share)
-            if _is_element(share) and compare_digest(made, self.dealers[dealer].shares[site][index]):
+            made = share_commit(self.ctx_hash, self.dealer, site, index, share)
+            if _is_element(share) and compare_digest(made, self.commitments.shares[site][index]):
                 good[x] = share
             else:
-                self.opening.false_responders.setdefault(site, set()).add(dealer)
+                self.opening.false_responders.setdefault(site, set()).add(self.dealer)
         return good
 
-    def _is_committed(self, dealer: str, peer: str | None, value: bytes) -> bool:
-        commitments = self.dealers[dealer]
+    def _is_committed(self, peer: str | None, value: bytes) -> bool:
         if peer is None:
-            return compare_digest(b_commit(self.ctx_hash, dealer, value), commitments.b_commit)
-        return compare_digest(seed_commit(self.ctx_hash, dealer, peer, value), commitments.seed_commit[peer])
+            return compare_digest(b_commit(self.ctx_hash, self.dealer, value), self.commitments.b_commit)
+        made = seed_commit(self.ctx_hash, self.dealer, peer, value)
+        return compare_digest(made, self.commitments.seed_commit[peer])
 
 
 def _subsets(xs: list[int], t: int) -> Iterator[tuple[int, ...]]:

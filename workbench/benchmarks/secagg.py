@@ -53,7 +53,7 @@ def run(
         raise InputError("bench_arguments", "at least one repeat is needed")
     federation = MadeUpFederation.of(sites, dimension, dropouts, bits, quantization_bits)
     vectors = [federation.update(number) for number in range(federation.distinct)]
-    total = np.zeros(dimension, np.float32)
+    total = np.ones(dimension, np.float32)  # zeros would be touched only inside the first measurement
     with tempfile.TemporaryDirectory(prefix="mitral-bench-") as name:
         prepared = _prepare(federation, Path(name))
         with _Coordinator(Path(name)) as coordinator:

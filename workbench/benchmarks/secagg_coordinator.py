@@ -7,6 +7,7 @@ import hashlib
 import json
 import sys
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.canonical import JsonObject, parse_strict
+from shared.errors import PeerFault
 from shared.secagg.layout import VectorLayout
 from shared.secagg.opening import DealerCommitments, ReleasedShares, open_secrets
 from shared.secagg.pair_secrets import blob_commitments, blob_size
@@ -53,7 +55,7 @@ def aggregate(folder: Path, result: NDArray[np.float32], *, verify: bool = False
 
 def _masked_sum(folder: Path, job: JsonObject, layout: VectorLayout) -> MaskedSum:
     ctx_hash, cohort, survivors = bytes.fromhex(job["ctx_hash"]), job["cohort"], job["survivors"]
-    dealers = {site: _commitments(folder, site, cohort, job["manifests"][site]) for site in survivors}
+    dealers = _Dealers(folder, cohort, job["manifests"])
     responses = {
         site: ReleasedShares(
             {dealer: bytes.fromhex(share) for dealer, share in response["b"].items()},
@@ -69,19 +71,33 @@ def _masked_sum(folder: Path, job: JsonObject, layout: VectorLayout) -> MaskedSu
     return MaskedSum(ctx_hash, layout, cohort, survivors, hashes, opening.self_secrets, opening.pair_seeds)
 
 
-def _commitments(folder: Path, dealer: str, cohort: list[str], manifest: JsonObject) -> DealerCommitments:
-    blobs = (folder / f"{dealer}.shares").read_bytes()
-    shares, start = {}, 0
-    for recipient in cohort:
-        own = recipient == dealer
-        size = blob_size(len(cohort), own=own)
-        blob = blobs[start : start + size]
-        if hashlib.sha256(blob).hexdigest() != manifest["shares"][recipient]:
-            raise ValueError(f"the share blob of {dealer} for {recipient} is not the one in its manifest")
-        shares[recipient] = blob_commitments(blob, len(cohort), own=own)
-        start += size
-    seeds = {peer: bytes.fromhex(commitment) for peer, commitment in manifest["seed_commit"].items()}
-    return DealerCommitments(bytes.fromhex(manifest["b_commit"]), seeds, shares)
+class _Dealers(Mapping[str, DealerCommitments]):
+    """The dealers' commitments, read from their blobs one dealer at a time: all of them together grow as n^3."""
+
+    def __init__(self, folder: Path, cohort: Sequence[str], manifests: Mapping[str, JsonObject]) -> None:
+        self._folder = folder
+        self._cohort = cohort
+        self._manifests = manifests
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._manifests)
+
+    def __len__(self) -> int:
+        return len(self._manifests)
+
+    def __getitem__(self, dealer: str) -> DealerCommitments:
+        manifest, n = self._manifests[dealer], len(self._cohort)
+        blobs = (self._folder / f"{dealer}.shares").read_bytes()
+        shares, start = {}, 0
+        for recipient in self._cohort:
+            own = recipient == dealer
+            blob = blobs[start : start + blob_size(n, own=own)]
+            if hashlib.sha256(blob).hexdigest() != manifest["shares"][recipient]:
+                raise PeerFault("chunk_hash", f"the blob of {dealer} for {recipient} is not the one in its manifest")
+            shares[recipient] = blob_commitments(blob, n, own=own)
+            start += len(blob)
+        seeds = {peer: bytes.fromhex(commitment) for peer, commitment in manifest["seed_commit"].items()}
+        return DealerCommitments(bytes.fromhex(manifest["b_commit"]), seeds, shares)
 
 
 def _status(field: str) -> int:
