@@ -12,7 +12,7 @@ from coordinator.audit import COORDINATOR_ACTOR, AuditLog, Fact
 from coordinator.storage import operators as stored
 from coordinator.storage.database import Transaction
 from shared.audit.entries import Actor
-from shared.canonical import b64u, tagged_hash
+from shared.canonical import tagged_hash
 from shared.clock import parse_timestamp, timestamp
 from shared.crypto.secret import Secret
 from shared.errors import InputError, Refusal
@@ -128,16 +128,3 @@ def token_hash(token: str) -> str:
 def actor_of(principal: Principal | None) -> Actor:
     """Return the log's actor for an operator; without one it is the coordinator itself."""
     return COORDINATOR_ACTOR if principal is None else Actor("user", principal.operator, "token")
-
-
-def access_file(url: str, root_der: bytes, operator: str, role: str, token: Secret) -> dict[str, object]:
-    """Return the file a command-line client reads: where, which root, which token."""
-    return {
-        "v": 1,
-        "kind": "access",
-        "url": url,
-        "root": b64u(root_der),
-        "operator": operator,
-        "role": role,
-        "token": token.reveal().decode(),
-    }

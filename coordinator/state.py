@@ -1,13 +1,12 @@
 """The state directory: made by `init`, locked by `serve`."""
 
-import json
-import os
 import sys
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from coordinator import operators
+from coordinator.access_file import build_access_file, write_access_file
 from coordinator.audit import COORDINATOR_ACTOR, AuditLog, Fact
 from coordinator.config import FILE_NAME, Settings, write_settings
 from coordinator.keys import create_keys, load_keys
@@ -56,7 +55,7 @@ def initialise(state: Path, settings: Settings, clock: Clock) -> Path:
         finally:
             database.close()
         url = operator_url(settings, settings.operator_port)
-        access = operators.access_file(url, keys.root_der, FIRST_ADMINISTRATOR, "administrator", token)
+        access = build_access_file(url, keys.root_der, FIRST_ADMINISTRATOR, "administrator", token)
         write_access_file(state / _ACCESS, access)
         write_settings(state, settings)  # last: a directory without settings was never initialised
     return state / _ACCESS
@@ -70,21 +69,6 @@ def operator_url(settings: Settings, port: int) -> str:
 def agent_url(settings: Settings, port: int) -> str:
     """Return where agents reach the service: what invitations say."""
     return settings.public_agent_url or f"https://{_host(settings.names[0])}:{port}"
-
-
-def write_access_file(path: Path, access: dict[str, object]) -> None:
-    """Write an access file that only its owner can read.
-
-    Raises:
-        InputError: ``file_exists``; a token is never overwritten.
-    """
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise InputError("file_exists", f"{path} exists; it is not overwritten") from None
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(access, file, indent=2)
-        file.write("\n")
 
 
 def open_database(state: Path) -> Database:

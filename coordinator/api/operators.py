@@ -3,6 +3,7 @@
 from starlette.responses import Response
 
 from coordinator import operators
+from coordinator.access_file import build_access_file
 from coordinator.api.call import Call, JsonAnswer
 from coordinator.state import operator_url
 from coordinator.storage import operators as stored
@@ -41,7 +42,7 @@ def add(call: Call) -> Response:
             tx, coordinator.log, call.operator, operator, role, given["days"], coordinator.clock.now()
         )
     url = operator_url(coordinator.settings, coordinator.operator_port)
-    return JsonAnswer(operators.access_file(url, coordinator.keys.root_der, operator, role, token), 201)
+    return JsonAnswer(build_access_file(url, coordinator.keys.root_der, operator, role, token), 201)
 
 
 def remove(call: Call) -> Response:

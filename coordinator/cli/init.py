@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from coordinator.config import check_settings
-from coordinator.state import initialise
 from shared.clock import SystemClock
 
 
@@ -20,6 +18,10 @@ def init(
     operator_port: Annotated[int, typer.Option(help="Where operators connect; 0 picks a free port now.")] = 8443,
 ) -> None:
     """Make the identity, the private authority, the log and the first administrator."""
+    # Imported here: every other verb is a REST client and starts faster without the database.
+    from coordinator.config import check_settings
+    from coordinator.state import initialise
+
     settings = check_settings(
         state,
         federation=federation,

@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from coordinator.config import read_settings
-from coordinator.logs import configure_logs
 from shared.clock import SystemClock
 
 
@@ -15,6 +13,8 @@ def serve(
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
 ) -> None:
     """Serve agents and operators until SIGTERM. One JSON line on standard output says when it is ready."""
+    from coordinator.config import read_settings
+    from coordinator.logs import configure_logs
     from coordinator.serve import serve as run
 
     configure_logs(log_level)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from coordinator.access_file import write_access_file
 from coordinator.cli.rest import Rest
-from coordinator.state import write_access_file
 
 app = typer.Typer(no_args_is_help=True)
 Site = Annotated[str, typer.Argument(help="The site's id.")]

@@ -1,9 +1,15 @@
 """Alembic's entry point: it migrates the connection that `schema.py` hands over."""
 
 from alembic import context
+from sqlmodel import SQLModel
 
-from coordinator.storage.schema import METADATA
+from coordinator.storage import log_tables, tables
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA, render_as_batch=True)
+# The classes register themselves when they are imported; naming the modules here keeps the imports.
+TABLE_MODULES = (tables, log_tables)
+
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=SQLModel.metadata, render_as_batch=True
+)
 with context.begin_transaction():
     context.run_migrations()
