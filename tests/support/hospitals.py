@@ -331,6 +331,7 @@ def demo_plan(sites: list[str], model: str, **changes: Any) -> Plan:
         "dimension": DIMENSION,
         "metrics": {"bins": BINS},
         "secure_aggregation": {"w_cap": 100},
+        "not_after": "2031-01-01T00:00:00Z",  # after the roster's last day
     }
     return plan_with(**{**value, **changes})
 
