@@ -11,14 +11,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from coordinator.cli.main import main
 from coordinator.cli.rest import Rest
 from coordinator.config import read_settings, write_settings
 from coordinator.keys import load_keys
@@ -266,10 +267,38 @@ def test_a_port_in_use_is_refused(scene: Scene) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_initialising_twice_and_serving_nothing_are_refused(tmp_path: Path, scene: Scene) -> None:
-    def run(*arguments: str) -> Any:
-        return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=60)
+@dataclass
+class Done:
+    """What a command left behind."""
 
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `mitral-coordinator` in this process."""
+
+    def command(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["mitral-coordinator", *arguments])
+        capsys.readouterr()
+        try:
+            main()
+        except SystemExit as done:
+            code = done.code if isinstance(done.code, int) else 1
+        else:
+            code = 0
+        shown = capsys.readouterr()
+        return Done(code, shown.out, shown.err)
+
+    return command
+
+
+def test_initialising_twice_and_serving_nothing_are_refused(tmp_path: Path, scene: Scene, run: Run) -> None:
     done = run("serve", "--state", str(tmp_path / "nothing"))
     assert (done.returncode, "state_missing" in done.stderr) == (2, True)
     done = run("init", "--state", str(scene.state), "--federation", "x", "--name", "localhost")
@@ -277,6 +306,15 @@ def test_initialising_twice_and_serving_nothing_are_refused(tmp_path: Path, scen
     done = run("init", "--state", str(tmp_path / "odd"), "--federation", "Not An Id", "--name", "localhost")
     assert (done.returncode, "id_malformed" in done.stderr) == (2, True)
     assert not (tmp_path / "odd").exists()
+    done = run(
+        "init", "--state", str(tmp_path / "new"), "--federation", "new", "--name", "localhost", "--agent-port", "0"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert read_settings(tmp_path / "new").agent_port > 0
+    access = tmp_path / "new" / "administrator.access.json"
+    if os.name == "posix":
+        assert access.stat().st_mode & 0o777 == 0o600
+        assert (tmp_path / "new" / "keys" / "kek").stat().st_mode & 0o777 == 0o400
 
 
 def test_settings_are_strict(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,14 +329,10 @@ def test_settings_are_strict(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> N
     assert read_settings(scene.state).online_seconds == 7
 
 
-def test_the_command_line_does_an_administrators_work(service: Service, tmp_path: Path) -> None:
-    environment = {**os.environ, "MITRAL_ACCESS": str(fixed_access(service))}
-
-    def run(*arguments: str) -> Any:
-        return subprocess.run(
-            [*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=60, env=environment
-        )
-
+def test_the_command_line_does_an_administrators_work(
+    service: Service, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MITRAL_ACCESS", str(fixed_access(service)))
     assert run("sites", "invite", "site-e", "--out", str(tmp_path / "e.json")).returncode == 0
     invitation = json.loads((tmp_path / "e.json").read_text())
     assert invitation["url"] == f"https://127.0.0.1:{service.settings.agent_port}"
@@ -322,6 +356,7 @@ def test_the_command_line_does_an_administrators_work(service: Service, tmp_path
     assert run("operators", "remove", "r2").returncode == 0
     assert "r2" in run("operators", "list").stdout
     service.stop()
+    assert run("sites", "list", "--access").returncode == 2
     gone = run("sites", "list")
     assert (gone.returncode, "coordinator_unreachable" in gone.stderr) == (5, True)
 
