@@ -4,12 +4,11 @@ import io
 import shutil
 import sqlite3
 import zipfile
-from collections.abc import Iterator
 
 import psutil
 import pytest
 
-from tests.support.federation_fixture import Scene, approved_study, started_federation
+from tests.support.federation_fixture import Scene, prepared_scene
 from workbench.rehearsal.federation import Federation
 from workbench.rehearsal.processes import Process, program
 
@@ -18,12 +17,8 @@ ALL = ("a", "b", "c", "d")
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with started_federation(tmp_path_factory.mktemp("agents")) as federation:
-        approved_study(federation, STUDY, {"deadlines": {"grace_seconds": 60}})
-        scene = Scene(federation, STUDY)
-        scene.warm_up()
-        yield scene
+def scene(federation: Federation) -> Scene:
+    return prepared_scene(federation, STUDY, grace_seconds=60)
 
 
 def listening(federation: Federation, site: str) -> list[object]:
@@ -54,31 +49,33 @@ def test_the_coordinator_would_be_seen_listening(scene: Scene) -> None:
 
 def test_an_agent_killed_after_sealing_delivers_later_and_once(scene: Scene) -> None:
     federation = scene.federation
-    ctx = scene.open_round("d")
+    ctx = scene.open_round(training_of="d")  # d is told to train, and cannot finish
     scene.wait_uploaded(ctx, "a", "b", "c")
+    federation.wait_until(lambda: contexts_in("BOUND", federation, "d") == [ctx], "d has bound the context", 60)
     federation.coordinator.kill()
-    scene.resume("d")  # the order to train waits in its socket; there is nobody to send the update to
-    federation.wait_until(lambda: sealed_contexts(federation, "d") == [ctx], "d has sealed its update", 60)
+    scene.training_child("d").resume()  # now it can, and there is nobody to send the update to
+    federation.wait_until(lambda: contexts_in("SEALED", federation, "d") == [ctx], "d has sealed its update", 60)
     federation.agents["d"].kill()
     federation.start_coordinator()
     assert scene.round(ctx).uploaded == ["a", "b", "c"]
     scene.bring_back("d")
     one = scene.wait_published(ctx)
     assert one.survivors == list(ALL)
-    assert sealed_contexts(federation, "d") == []
+    assert contexts_in("SEALED", federation, "d") == []
 
 
-def sealed_contexts(federation: Federation, site: str) -> list[str]:
-    """Return the contexts whose sealed update a site has not delivered yet, as its own database says."""
+def contexts_in(state: str, federation: Federation, site: str) -> list[str]:
+    """Return the contexts in a state, as a site's own database says; SEALED: not delivered yet."""
     database = sqlite3.connect(f"file:{federation.site_state(site) / 'state.db'}?mode=ro", uri=True)
     try:
-        return [str(row[0]) for row in database.execute("SELECT ctx_hash FROM round WHERE state = 'SEALED'")]
+        return [str(row[0]) for row in database.execute("SELECT ctx_hash FROM round WHERE state = ?", (state,))]
     finally:
         database.close()
 
 
 def test_a_copy_of_a_state_directory_is_noticed(scene: Scene) -> None:
     federation = scene.federation
+    scene.restore()
     copied = federation.site_state("c-copy")
     shutil.copytree(federation.site_state("c"), copied)
     command = [*program("mitral-site"), "--state", str(copied), "run"]
@@ -90,7 +87,9 @@ def test_a_copy_of_a_state_directory_is_noticed(scene: Scene) -> None:
     finally:
         twin.stop()
         federation.agents["c"].stop()
-    federation.agents["c"].start()
+    # The copy took the lease over, so the original stays out until a person decides. Here the person keeps the copy.
+    shutil.rmtree(federation.site_state("c"))
+    copied.rename(federation.site_state("c"))
     scene.bring_back("c")
     with federation.client(admin=True) as client:
         export = federation.folder / "audit.zip"
@@ -109,6 +108,7 @@ def entries_of(raw: bytes) -> bytes:
 
 def test_a_port_in_use_is_named_and_nothing_keeps_running(scene: Scene) -> None:
     federation = scene.federation
+    scene.restore()
     # A second state directory, whose settings ask for the agent port that the running coordinator holds.
     state = federation.folder / "second"
     ports = ["--agent-port", str(federation.agent_port), "--operator-port", "0", "--host", "127.0.0.1"]

@@ -1,23 +1,18 @@
 """kill -9 of the coordinator in every state that waits for sites: it goes on where it was; deliveries are kept."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.support.federation_fixture import Scene, approved_study, started_federation
+from tests.support.federation_fixture import Scene, prepared_scene
 from tests.support.reference import assert_model_is_the_mean_of
+from workbench.rehearsal.federation import Federation
 
 STUDY = "killed-coordinator"
 ALL = ("a", "b", "c", "d")
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with started_federation(tmp_path_factory.mktemp("killed-coordinator")) as federation:
-        approved_study(federation, STUDY, {"deadlines": {"grace_seconds": 30}})
-        scene = Scene(federation, STUDY)
-        scene.warm_up()
-        yield scene
+def scene(federation: Federation) -> Scene:
+    return prepared_scene(federation, STUDY, grace_seconds=30)
 
 
 def kill_and_restart(scene: Scene) -> None:

@@ -3,23 +3,18 @@
 Four sites, t = 3. A phase is held open by suspending (SIGSTOP) other sites, so that nothing depends on timing.
 """
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.support.federation_fixture import Scene, approved_study, started_federation
+from tests.support.federation_fixture import Scene, prepared_scene
 from tests.support.reference import assert_model_is_the_mean_of
+from workbench.rehearsal.federation import Federation
 
 STUDY = "killed-sites"
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with started_federation(tmp_path_factory.mktemp("killed-sites")) as federation:
-        approved_study(federation, STUDY, {"deadlines": {"grace_seconds": 20}})
-        scene = Scene(federation, STUDY)
-        scene.warm_up()
-        yield scene
+def scene(federation: Federation) -> Scene:
+    return prepared_scene(federation, STUDY, grace_seconds=20)
 
 
 def test_killed_before_its_upload(scene: Scene) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from shared.protocol.study import RoundView, StudyView
@@ -136,17 +137,33 @@ class Scene:
             client.command(self.study, "pause")
         self.settle()
 
+    def restore(self) -> None:
+        """Let everybody run and be online again, whatever an earlier test left behind."""
+        if not self.federation.coordinator.is_running:
+            self.federation.start_coordinator()
+        for agent in self.federation.agents.values():
+            agent.start()
+            for process in agent.family():
+                process.resume()
+        everybody = set(self.federation.sites)
+        self.federation.wait_until(lambda: everybody <= self.online(), "all sites are online", 120)
+
     def settle(self) -> None:
         """Wait until no round is under way."""
         ended = {"PUBLISHED", "ABANDONED", "LOST"}
         self.federation.wait_until(lambda: all(one.state in ended for one in self.rounds()), "all rounds ended", 90)
 
-    def open_round(self, *held: str) -> str:
-        """Suspend the `held` sites, so that the round cannot end, let the coordinator open one, return its ctx_hash."""
+    def open_round(self, *held: str, training_of: str | None = None) -> str:
+        """Let the coordinator open one round and return its ctx_hash.
+
+        The `held` agents are suspended before, or only the training child of one site: the round must not end yet.
+        """
+        self.restore()
         self.settle()
         everybody = set(self.federation.sites)
-        self.federation.wait_until(lambda: everybody <= self.online(), "all sites are online", 60)
         self.suspend(*held)
+        if training_of is not None:
+            self.training_child(training_of).suspend()
         before = len(self.rounds())
         with self.federation.client() as client:
             client.command(self.study, "start")
@@ -184,6 +201,10 @@ class Scene:
         for site in sites:
             self.federation.agents[site].suspend()
 
+    def training_child(self, site: str) -> psutil.Process:
+        """Return the warm process in which a site trains."""
+        return self.federation.agents[site].family()[1]
+
     def resume(self, *sites: str) -> None:
         """Let agents go on."""
         for site in sites:
@@ -199,3 +220,12 @@ class Scene:
         """Return the sites the coordinator takes for online."""
         with self.federation.client(admin=True) as client:
             return {str(one["site"]) for one in client.sites() if one["online"]}
+
+
+def prepared_scene(federation: Federation, study: str, grace_seconds: int) -> Scene:
+    """Return a study in which one round has gone by: pairings are made, children are loaded."""
+    scene = Scene(federation, study)
+    scene.restore()
+    approved_study(federation, study, {"deadlines": {"grace_seconds": grace_seconds}})
+    scene.warm_up()
+    return scene
