@@ -51,6 +51,8 @@ class Coordinator:
         self.told: dict[
             str, tuple[str, frozenset[str]]
         ] = {}  # per site: the cursor it was given, and of which commands
+        # (operator, digest): who has sent a blob itself, and so does not learn its content by naming its digest.
+        self.senders: set[tuple[str, str]] = set()
         self.scheduler = Scheduler()
         self.desk = Desk(
             database=self.database,

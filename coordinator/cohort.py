@@ -10,6 +10,7 @@ from coordinator.storage.database import Transaction
 from coordinator.storage.pairings import Pairing
 from coordinator.storage.rosters import StoredRoster
 from coordinator.storage.studies import Study
+from shared.canonical import b64u
 from shared.errors import Refusal
 from shared.secagg.parameters import Parameters, check_parameters, least_survivors, threshold
 
@@ -32,8 +33,14 @@ def members(tx: Transaction, study: Study, roster: StoredRoster | None) -> list[
         for site, (plan_hash, decision) in studies.read_approvals(tx, study.study).items()
         if decision == "approve" and plan_hash == study.plan_hash
     }
-    allowed = {site.site for site in sites.read_sites_in(tx, "approved") if site.barred is None}
-    return [site for site in study.plan.sites if site in willing and site in allowed and site in roster.site_ids]
+    # A hospital that enrolled anew has another key than the roster says: the others would not accept its signature.
+    pinned = {entry["id"]: entry["idk"] for entry in roster.roster["sites"]}
+    allowed = {
+        site.site
+        for site in sites.read_sites_in(tx, "approved")
+        if site.barred is None and site.idk is not None and pinned.get(site.site) == b64u(site.idk)
+    }
+    return [site for site in study.plan.sites if site in willing and site in allowed]
 
 
 def choose(

@@ -219,6 +219,9 @@ def _checksum(body: str) -> str:
 
 
 def _check_request(message: EnrolmentRequest, keys: Keys) -> KemPublicKey:
+    if not message.name.isprintable() or not message.legal.isprintable():
+        # No roster takes such a name, and on an administrator's screen it could hide the fingerprint beside it.
+        raise PeerFault("message_malformed", "name and legal are one line of printable text each")
     idk = VerifyKey.from_bytes(from_b64u(message.idk, size=32))
     VerifyKey.from_bytes(from_b64u(message.log_key, size=32))
     kem = KemPublicKey(from_b64u(message.kem.mlkem768, size=1184), from_b64u(message.kem.x25519, size=32))

@@ -5,7 +5,7 @@ import re
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from coordinator.api.bodies import required_length, stream_into
+from coordinator.api.bodies import content_length, required_length, stream_into
 from coordinator.api.call import Call, JsonAnswer
 from coordinator.storage import studies
 from shared.canonical import hash_bytes
@@ -39,10 +39,9 @@ async def put(call: Call) -> Response:
     """Store a blob: the initial model of a study that will be submitted."""
     sha256 = call.path["sha256"]
     hash_bytes(sha256)
-    length = call.request.headers.get("content-length", "")
-    if not length.isdigit():
+    size = content_length(call.request)
+    if size is None:
         raise InputError("length_required", "this route needs a Content-Length")
-    size = int(length)
     if size > call.coordinator.settings.max_blob_bytes:
         raise InputError("body_too_large", f"a blob may have {call.coordinator.settings.max_blob_bytes} bytes")
     required_length(call.request, size)
@@ -53,6 +52,7 @@ async def put(call: Call) -> Response:
         draft.discard()
         raise PeerFault("blob_mismatch", f"the body has the digest {draft.sha256}")
     await run_in_threadpool(blobs.keep, draft)
+    call.coordinator.senders.add((call.operator.operator, sha256))
     return JsonAnswer({"sha256": sha256})
 
 

@@ -1,5 +1,6 @@
 """Reading request bodies: limited, streamed where they are large, drained where they are refused."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from starlette.requests import ClientDisconnect, Request
@@ -8,6 +9,9 @@ from coordinator.blobs.hashed_file import HashedFile
 from shared.errors import InputError, PeerFault
 
 _DRAIN_BYTES = 16 * 2**20
+_DRAIN_SECONDS = 60.0
+_PATIENCE_SECONDS = 30.0
+_LEAST_BYTES_PER_SECOND = 2**15  # whoever sends more slowly than that only wants to hold a connection open
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -22,7 +26,7 @@ async def read_body(request: Request, limit: int) -> bytes:
         await drain(request)
         raise InputError("body_too_large", f"the body has {declared} bytes, this route takes {limit}")
     parts, size = [], 0
-    async for piece in _pieces(request):
+    async for piece in _pieces(request, limit):
         size += len(piece)
         if size > limit:
             raise InputError("body_too_large", f"the body is longer than the {limit} bytes this route takes")
@@ -39,7 +43,7 @@ async def stream_into(request: Request, draft: HashedFile, size: int) -> None:
         Unavailable: ``storage_full``.
     """
     try:
-        async for piece in _pieces(request):
+        async for piece in _pieces(request, size):
             check_size(draft.byte_count + len(piece), size, at_most=True)
             draft.write(piece)
         check_size(draft.byte_count, size)
@@ -52,11 +56,12 @@ async def drain(request: Request) -> None:
     """Throw a body away unread, so that the sender sees the answer and not a broken connection; up to 16 MiB."""
     size = 0
     try:
-        async for piece in request.stream():
-            size += len(piece)
-            if size > _DRAIN_BYTES:
-                return
-    except (ClientDisconnect, RuntimeError):  # it hung up, or the body was read before
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            async for piece in request.stream():
+                size += len(piece)
+                if size > _DRAIN_BYTES:
+                    return
+    except (ClientDisconnect, RuntimeError, TimeoutError):  # it hung up, or the body was read before, or it dawdles
         return
 
 
@@ -100,9 +105,18 @@ def required_length(request: Request, expected: int) -> None:
     check_size(declared, expected)
 
 
-async def _pieces(request: Request) -> AsyncIterator[bytes]:
-    try:
-        async for piece in request.stream():
-            yield piece
-    except ClientDisconnect as error:
-        raise PeerFault("body_truncated", "the connection broke before the end of the body") from error
+async def _pieces(request: Request, size: int) -> AsyncIterator[bytes]:
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _PATIENCE_SECONDS + size / _LEAST_BYTES_PER_SECOND
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout_at(until):
+                piece = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise PeerFault("body_truncated", "the body did not come in the time that its length allows") from error
+        except ClientDisconnect as error:
+            raise PeerFault("body_truncated", "the connection broke before the end of the body") from error
+        yield piece

@@ -19,12 +19,17 @@ _GRACE_SECONDS = 3
 _NO_CHECK_TIME = ssl.VerifyFlags(0x200000)  # X509_V_FLAG_NO_CHECK_TIME, which Python has no name for
 _FLUSH_SECONDS = 0.05
 _KEEP_ALIVE_SECONDS = 75
+_SILENT_SECONDS = 90.0  # longer than a connection may idle between requests
+_WATCH_SECONDS = 15.0
 
 
 class _PeerCertificate:
     """Mixed into a uvicorn protocol: gives the application what TLS has verified about the other end."""
 
     app: Any
+    loop: asyncio.AbstractEventLoop
+    transport: Any
+    cycle: Any  # uvicorn's request under way, if any
 
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 (asyncio's own type is not precise either)
         super().connection_made(transport)  # type: ignore[misc]
@@ -38,6 +43,20 @@ class _PeerCertificate:
             await inner(scope, receive, send)
 
         self.app = app
+        self._busy_at = self.loop.time()
+        self._watch()
+
+    def _watch(self) -> None:
+        """Cut a connection on which no request comes to its end: uvicorn waits for the rest of a header for ever."""
+        if self.transport is None or self.transport.is_closing():
+            return
+        now = self.loop.time()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._busy_at = now
+        if now - self._busy_at > _SILENT_SECONDS:
+            self.transport.abort()
+        else:
+            self.loop.call_later(_WATCH_SECONDS, self._watch)
 
 
 class H11WithCertificate(_PeerCertificate, H11Protocol):

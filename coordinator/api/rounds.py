@@ -132,10 +132,15 @@ def put_unmask(call: Call) -> Response:
         "accept an unmask response",
         message,
         lambda tx, site, signed: unmask.accept(
-            tx, coordinator.log, coordinator.uploads, site, signed, call.body,
-            masked_update.find(tx, ctx_hash, site.site), coordinator.clock.now(),
+            tx,
+            coordinator.log,
+            site,
+            signed,
+            call.body,
+            masked_update.find(tx, ctx_hash, site.site),
+            coordinator.clock.now(),
         ),
-    )  # fmt: skip
+    )
 
 
 def put_attestation(call: Call) -> Response:

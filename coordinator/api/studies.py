@@ -22,6 +22,7 @@ def submit(call: Call) -> Response:
     """Take a study protocol."""
     coordinator = call.coordinator
     plan = Plan.parse(call.body)
+    _check_sender(call, plan.initial_model)
     layout = studies.read_initial_model(coordinator.blobs, plan)
     studies.check_plan(plan, coordinator.federation, layout, coordinator.clock.now())
     with coordinator.database.transaction("submit a study") as tx:
@@ -130,6 +131,15 @@ def outcomes(call: Call) -> Response:
                 ).as_json()
             )
     return JsonAnswer({"outcomes": shown})
+
+
+def _check_sender(call: Call, sha256: str) -> None:
+    """Let nobody take up a blob by its digest alone: it may be the model of another researcher's study."""
+    operator = call.operator.operator
+    with call.coordinator.database.reading("find a model's studies") as tx:
+        is_own = any(study.owner == operator for study in stored.read_blob_studies(tx, sha256))
+    if not is_own and (operator, sha256) not in call.coordinator.senders:
+        raise InputError("initial_model_missing", f"upload the model {sha256} first")
 
 
 def _seen(call: Call) -> JsonObject:

@@ -8,13 +8,12 @@ import shutil
 import threading
 from pathlib import Path
 
-from coordinator.blobs.hashed_file import HashedFile, sync_folder
+from coordinator.blobs.hashed_file import HashedFile, disk_errors, sync_folder
 from shared.canonical import hash_bytes
 from shared.errors import InputError
 from shared.ids import check_id
 
 _SHARES = "shares"
-_RESPONSE = "response"
 
 
 class Uploads:
@@ -27,6 +26,7 @@ class Uploads:
         for draft in root.glob("*/*/.draft-*"):
             draft.unlink(missing_ok=True)
         self._naming = threading.Lock()
+        self._rooted: set[str] = set()  # contexts whose folder's own name is on disk
 
     def folder(self, ctx_hash: str, site: str) -> Path:
         """Return a site's folder; both names are checked before they become a path."""
@@ -34,7 +34,7 @@ class Uploads:
         return self._root / ctx_hash / f"site-{check_id(site)}"
 
     def draft(self, ctx_hash: str, site: str) -> HashedFile:
-        """Open a draft of a chunk, of the share blobs or of a response."""
+        """Open a draft of a chunk or of the share blobs."""
         return HashedFile(self.folder(ctx_hash, site), f"an upload of {site}")
 
     def keep_chunk(self, ctx_hash: str, site: str, index: int, draft: HashedFile) -> str:
@@ -70,24 +70,18 @@ class Uploads:
         return None if path is None else path.read_bytes()
 
     def sync(self, ctx_hash: str, site: str) -> None:
-        """Put the names of all chunks on disk: done once, before the receipt."""
+        """Put the names of everything a site staged on disk: done once, before the receipt.
+
+        Raises:
+            Unavailable: ``storage_full``.
+        """
         folder = self.folder(ctx_hash, site)
-        for place in (folder, folder.parent, self._root):
-            sync_folder(place)
-
-    def put_response(self, ctx_hash: str, site: str, sealed: bytes) -> None:
-        """Keep a sealed unmask response."""
-        draft = self.draft(ctx_hash, site)
-        draft.write(sealed)
-        draft.keep(self.folder(ctx_hash, site) / _RESPONSE)
-        self.sync(ctx_hash, site)
-
-    def response(self, ctx_hash: str, site: str) -> bytes | None:
-        """Return a sealed unmask response."""
-        try:
-            return (self.folder(ctx_hash, site) / _RESPONSE).read_bytes()
-        except FileNotFoundError:
-            return None
+        with disk_errors(f"an upload of {site}"):
+            sync_folder(folder)
+            sync_folder(folder.parent)
+            if ctx_hash not in self._rooted:
+                sync_folder(self._root)
+                self._rooted.add(ctx_hash)
 
     def wipe_site(self, ctx_hash: str, site: str) -> None:
         """Delete one site's upload, unread."""
@@ -96,6 +90,7 @@ class Uploads:
     def wipe(self, ctx_hash: str) -> None:
         """Delete everything of a context."""
         hash_bytes(ctx_hash)
+        self._rooted.discard(ctx_hash)
         shutil.rmtree(self._root / ctx_hash, ignore_errors=True)
 
     def contexts(self) -> list[str]:

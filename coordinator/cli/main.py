@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from coordinator.cli import audit, init, operators, rosters, serve, sites, studies
+from shared.crypto.secret import forbid_core_dumps
 from shared.errors import InputError, Misuse, MitralError, PeerFault, Refusal, Unavailable
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ def options(
 
 def main() -> None:
     """Run the command line."""
+    forbid_core_dumps()
     try:
         app()
     except MitralError as error:

@@ -23,7 +23,7 @@ from coordinator.storage.rounds import Round, Upload
 from shared.canonical import from_b64u, hash_bytes
 from shared.crypto.identity import VerifyKey
 from shared.crypto.sealing import KemPrivateKey
-from shared.errors import Misuse, PeerFault
+from shared.errors import Misuse, MitralError, PeerFault
 from shared.protocol.masked_update import Manifest
 from shared.protocol.round_context import Context
 from shared.protocol.unmask import SealedUnmaskResponse
@@ -40,7 +40,7 @@ class Collected:
 
     round: Round
     uploads: Mapping[str, Upload]
-    responders: list[str]
+    responses: Mapping[str, bytes]
     keys: Mapping[str, VerifyKey]
     complainants: Mapping[str, set[str]]
 
@@ -80,7 +80,7 @@ def collect(tx: Transaction, round_: Round) -> Collected:
     return Collected(
         round=round_,
         uploads=rounds.read_uploads(tx, ctx_hash),
-        responders=list(rounds.read_responders(tx, ctx_hash)),
+        responses=rounds.read_responses(tx, ctx_hash),
         keys=site_keys(roster.roster),
         complainants=rounds.read_complainants(tx, ctx_hash),
     )
@@ -155,12 +155,12 @@ def complained_about(collected: Collected) -> dict[str, str]:
 def _open(collected: Collected, manifests: Mapping[str, Manifest], uploads: Uploads, kem: KemPrivateKey) -> Opening:
     ctx = collected.round.ctx
     responses = {}
-    for site in collected.responders:
-        sealed = uploads.response(ctx.ctx_hash, site)
-        if sealed is None:
-            continue
-        message = open_response(kem, SealedUnmaskResponse.parse(sealed), ctx.ctx_hash, site, collected.keys)
-        response = check_response(message, collected.round)
+    for site, sealed in collected.responses.items():
+        try:
+            message = open_response(kem, SealedUnmaskResponse.parse(sealed), ctx.ctx_hash, site, collected.keys)
+            response = check_response(message, collected.round)
+        except MitralError:
+            continue  # it fits neither the roster nor the statement; one bad answer must not hold up the others
         responses[site] = ReleasedShares(
             b={dealer: from_b64u(share) for dealer, share in response.b.items()},
             s={

@@ -57,6 +57,7 @@ def publish(tx: Transaction, log: AuditLog, round_: Round, result: Published, wi
         record(tx, study.study, round_.model, _text(result.metrics) or "")
     studies.set_study(tx, study.study, **changes, **_best(tx, study.study))
     tx.touch("agents", "operators", f"study/{study.study}")
+    rounds.wipe_responses(tx, ctx.ctx_hash)
     tx.after_commit.append(lambda: wipe(ctx.ctx_hash))
     log.append_many(tx, _facts(round_, outcome, result), now)
     _go_on(tx, log, study.study, now)
@@ -95,6 +96,7 @@ def _end(
     tx.touch("agents", "operators", f"study/{study.study}")
     if round_.ctx_hash is not None:
         ctx_hash = round_.ctx_hash
+        rounds.wipe_responses(tx, ctx_hash)
         tx.after_commit.append(lambda: wipe(ctx_hash))
         data: JsonObject = {"ctx_hash": ctx_hash, "code": code, "round": round_.number, "kind": round_.kind}
         if kept_out:

@@ -63,7 +63,7 @@ def choose_cohort(
         return cohort.Cohort([], "no roster is active yet")
     return cohort.choose(
         cohort.members(tx, study, roster),
-        pairings.read_current(tx, study.study),
+        pairings.read_readable(tx, study.study),
         roster,
         presence,
         study=study,

@@ -129,7 +129,7 @@ def _expire(desk: Desk, seen: Round, now: datetime) -> bool:
 def _aggregate(desk: Desk, seen: Round) -> bool:
     with desk.database.reading("collect a round") as tx:
         collected = aggregate.collect(tx, seen)
-    ctx_hash, count = seen.ctx.ctx_hash, len(collected.responders)
+    ctx_hash, count = seen.ctx.ctx_hash, len(collected.responses)
     if count < seen.ctx.t or desk.tried.get(ctx_hash) == count:
         return False
     result = aggregate.aggregate(collected, desk.uploads, desk.blobs, desk.keys.kem, desk.threads)
@@ -137,9 +137,13 @@ def _aggregate(desk: Desk, seen: Round) -> bool:
         round_ = rounds.read_round(tx, seen.ctx_hash or "")
         if round_ is None or round_.state != "UNMASKING":
             return True
-        for site, why in aggregate.complained_about(collected).items():
+        blamed = aggregate.complained_about(collected)
+        for site, why in blamed.items():
             sites.set_barred(tx, site, why)
         now = desk.clock.now()
+        if blamed and isinstance(result, aggregate.Incomplete):
+            # Among c+1 who cannot read a dealer's blobs is an honest one: waiting would only waste days (R4).
+            result = aggregate.Failure("dealer_false", f"{', '.join(sorted(blamed))} dealt unreadable shares", blamed)
         if isinstance(result, aggregate.Sum):
             aggregate.accept_sum(tx, round_, result)
             return True

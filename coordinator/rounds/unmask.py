@@ -88,10 +88,10 @@ def check_response(message: SignedMessage, round_: Round) -> UnmaskResponse:
 
 
 def accept(
-    tx: Transaction, log: AuditLog, uploads: Uploads, principal: SitePrincipal, message: SignedMessage,
+    tx: Transaction, log: AuditLog, principal: SitePrincipal, message: SignedMessage,
     sealed: bytes, round_: Round, now: datetime,
 ) -> None:  # fmt: skip
-    """Take a checked response. The shares stay sealed, in a file that goes when the round ends; the log gets a hash.
+    """Take a checked response. The shares stay sealed in a row that goes when the round ends; the log gets a hash.
 
     Raises:
         Refusal: ``round_closed``.
@@ -102,9 +102,10 @@ def accept(
         raise Refusal("round_closed", f"the round is {round_.state}; no shares are asked for")
     if site in rounds.read_responders(tx, ctx_hash):
         raise InputError("statement_conflict", f"{site} has already answered the unmask request of this context")
-    rounds.add_response(tx, ctx_hash, site, message.digest)
-    if round_.state in {"CERTIFIED", "UNMASKING"}:  # afterwards nobody needs the shares, so they are not kept at all
-        uploads.put_response(ctx_hash, site, sealed)
+    # Once the sum is there nobody needs the shares any more, so they are not kept at all.
+    is_needed = round_.state in {"CERTIFIED", "UNMASKING"}
+    rounds.add_response(tx, ctx_hash, site, message.digest, sealed if is_needed else None)
+    if is_needed:
         rounds.set_round(tx, round_.id, state=next_state(round_.state, "release"))
     tx.touch("operators", f"study/{round_.study}")
     data = {"ctx_hash": ctx_hash, "stmt_hash": round_.stmt_hash, "site": site, "response": message.digest}

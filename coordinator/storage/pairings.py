@@ -1,7 +1,7 @@
 """Pairing bundles: who covers whom (PROTOCOLS A6)."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from coordinator.storage.database import Transaction
@@ -30,6 +30,20 @@ def read_current(tx: Transaction, study: str) -> dict[str, Pairing]:
     """Return each site's newest bundle for a study."""
     found = tx.rows(_SELECT + "WHERE study = :study AND current = 1 ORDER BY site", study=study)
     return {row.site: _read(row) for row in found}
+
+
+def read_readable(tx: Transaction, study: str) -> dict[str, Pairing]:
+    """Return each site's newest bundle without the members that complained that their envelope does not open."""
+    found = read_current(tx, study)
+    rows = tx.rows(
+        "SELECT DISTINCT p.site, c.site AS reader FROM pairing p JOIN complaint c ON c.pairing_hash = p.pairing_hash"
+        " WHERE p.study = :study AND p.current = 1",
+        study=study,
+    )
+    for row in rows:
+        bundle = found[row.site]
+        found[row.site] = replace(bundle, members=bundle.members - {row.reader})
+    return found
 
 
 def read_last_serial(tx: Transaction, study: str, site: str) -> int:

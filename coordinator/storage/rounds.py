@@ -202,9 +202,20 @@ def read_responders(tx: Transaction, ctx_hash: str) -> dict[str, str]:
     return {row.site: row.payload_hash for row in tx.rows(query, c=ctx_hash)}
 
 
-def add_response(tx: Transaction, ctx_hash: str, site: str, payload_hash: str) -> None:
-    """Record that a site released its shares."""
-    tx.add("response", ctx_hash=ctx_hash, site=site, payload_hash=payload_hash)
+def add_response(tx: Transaction, ctx_hash: str, site: str, payload_hash: str, sealed: bytes | None) -> None:
+    """Record that a site released its shares, and keep them sealed if they are still needed."""
+    tx.add("response", ctx_hash=ctx_hash, site=site, payload_hash=payload_hash, sealed=sealed)
+
+
+def read_responses(tx: Transaction, ctx_hash: str) -> dict[str, bytes]:
+    """Return the sealed responses of a context by site."""
+    query = "SELECT site, sealed FROM response WHERE ctx_hash = :c AND sealed IS NOT NULL ORDER BY site"
+    return {row.site: row.sealed for row in tx.rows(query, c=ctx_hash)}
+
+
+def wipe_responses(tx: Transaction, ctx_hash: str) -> None:
+    """Forget the sealed responses of a context; that they were there stays known."""
+    tx.run("UPDATE response SET sealed = NULL WHERE ctx_hash = :c", c=ctx_hash)
 
 
 def read_attestations(tx: Transaction, ctx_hash: str) -> dict[str, bytes]:

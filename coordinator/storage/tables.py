@@ -210,12 +210,13 @@ class DecisionRow(SQLModel, table=True):
 
 
 class ResponseRow(SQLModel, table=True):
-    """That a site answered the unmask request; the shares are a sealed file until the round ends."""
+    """That a site answered the unmask request; its shares stay sealed to the coordinator, until the round ends."""
 
     __tablename__: ClassVar[str] = "response"
     ctx_hash: str = Field(primary_key=True)
     site: str = Field(primary_key=True)
     payload_hash: str
+    sealed: bytes | None = None
 
 
 class AttestationRow(SQLModel, table=True):

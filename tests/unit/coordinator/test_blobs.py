@@ -20,6 +20,12 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
+def put_shares(uploads: Uploads, site: str, data: bytes) -> None:
+    draft = uploads.draft(CTX, site)
+    draft.write(data)
+    uploads.keep_shares(CTX, site, draft)
+
+
 def test_a_blob_is_named_by_its_digest_and_read_in_ranges(tmp_path: Path) -> None:
     blobs = LocalBlobs(tmp_path / "blobs")
     digest = blobs.put(b"0123456789")
@@ -76,10 +82,11 @@ def test_chunks_are_found_again_and_other_bytes_are_a_conflict(tmp_path: Path) -
 def test_wiping_one_site_leaves_the_others(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path)
     for site in ("site-a", "site-b"):
-        uploads.put_response(CTX, site, site.encode())
+        put_shares(uploads, site, site.encode())
+        uploads.sync(CTX, site)
     uploads.wipe_site(CTX, "site-a")
-    assert uploads.response(CTX, "site-a") is None
-    assert uploads.response(CTX, "site-b") == b"site-b"
+    assert uploads.shares(CTX, "site-a") is None
+    assert uploads.shares(CTX, "site-b") == b"site-b"
     assert uploads.contexts() == [CTX]
     uploads.wipe(CTX)
     assert uploads.contexts() == []
@@ -111,7 +118,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(
     with pytest.raises(Unavailable, match="storage_full"):
         blobs.put(b"x" * 100)
     with pytest.raises(Unavailable, match="storage_full"):
-        uploads.put_response(CTX, "site-a", b"x")
+        put_shares(uploads, "site-a", b"x")
     monkeypatch.undo()
     assert files(tmp_path) == []
 

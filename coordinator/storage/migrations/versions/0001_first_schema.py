@@ -109,6 +109,7 @@ def upgrade() -> None:
         sa.Column("ctx_hash", sa.String(), nullable=False),
         sa.Column("site", sa.String(), nullable=False),
         sa.Column("payload_hash", sa.String(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("ctx_hash", "site"),
     )
     op.create_table(
