@@ -7,6 +7,8 @@ from site_agent.backoff import Backoff
 from site_agent.rounds import dispatch
 from site_agent.rounds.session import Session
 
+IDLE_SECONDS = 60.0  # how often contexts that ran out are looked for while nothing comes
+
 
 class ActLoop:
     """Owns the answering; training runs beside it, so that other contexts are answered meanwhile."""
@@ -36,12 +38,15 @@ class ActLoop:
         pause: float | None = None  # None: the current set is done
         while True:
             with self._condition:
-                self._condition.wait_for(lambda: self._stop.is_set() or self._newest is not None, pause)
+                timeout = IDLE_SECONDS if pause is None else pause
+                self._condition.wait_for(lambda: self._stop.is_set() or self._newest is not None, timeout)
                 if self._stop.is_set():
                     return
                 if self._newest is not None:
                     current, self._newest = self._newest, None
                     backoff.reset()
+                elif pause is None:
+                    current = []  # nothing came: an empty set still wipes what has run out
             pause = self._answer(current, backoff)
 
     def _answer(self, commands: list[Command], backoff: Backoff) -> float | None:

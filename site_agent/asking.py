@@ -100,6 +100,7 @@ class AskLoop:
         """Write down that the coordinator was reached, and whether the clocks agree; no round depends on that."""
         session, now = self._session, self._session.clock.monotonic()
         skew = (arrived - parse_timestamp(answer.time)).total_seconds()
+        session.skew.seconds = skew
         skewed = abs(skew) > CLOCK_SKEW_SECONDS
         if skewed == self._skewed and not self._failing and now - self._noted_at < CONTACT_SECONDS:
             return

@@ -31,6 +31,12 @@ from site_agent.storage.outbox import OutboxItem
 LOOK_SECONDS = 0.5  # how soon rows of the command line are noticed
 _OCTETS = "application/octet-stream"
 _TOO_LATE = {"round_closed", "round_unknown"}  # the round went on without this message; nobody needs to look at it
+# These speak of the connection or of the caller, not of the message: it waits until they are set right.
+_NOT_ITS_FAULT = {
+    "body_truncated", "certificate_expired", "certificate_required", "certificate_superseded", "internal_error",
+    "method_not_allowed", "no_principal", "request_malformed", "route_unknown", "site_mismatch", "site_not_approved",
+    "site_unknown", "site_without_key",
+}  # fmt: skip
 # Nothing can be delivered any more: the site is out, or this state is older than what this site once signed.
 FATAL = {"seq_reused", "site_revoked", "instance_conflict"}
 
@@ -48,7 +54,7 @@ class Delivery:
 
         Raises:
             Unavailable: try again; nothing is lost.
-            MitralError: one of `FATAL`.
+            MitralError: one of `FATAL`, or something that is not the message's fault; it stays.
             PeerFault: ``receipt_invalid``; the message stays.
         """
         session = self._session
@@ -61,7 +67,7 @@ class Delivery:
         except Unavailable:
             raise
         except MitralError as error:
-            if error.code in FATAL:
+            if error.code in FATAL | _NOT_ITS_FAULT:
                 raise
             self._reject(item, error)
             return True
@@ -159,6 +165,8 @@ class DeliverLoop:
             if error.code in FATAL:
                 self._fail(error)
                 return False
+            if not isinstance(error, Unavailable):
+                self._session.notice(error.code, "delivery", error.detail)
             self._session.log.info("delivery put off", code=error.code, detail=error.detail)
             backoff.wait(self._stop, getattr(error, "retry_after_seconds", None))
             return False

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -82,8 +83,9 @@ class Children:
 
     def stop_all(self) -> None:
         """Kill all children."""
-        for study in list(self._children):
-            self.stop(study)
+        studies = list(self._children)
+        with ThreadPoolExecutor(max(1, len(studies))) as pool:
+            list(pool.map(self.stop, studies))
 
 
 class TrainingDesk:

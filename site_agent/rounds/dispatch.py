@@ -41,12 +41,17 @@ def answer(session: Session, work: list[Command], now: datetime) -> Unfinished |
     """Answer every command of a set; return what is left to do again, None when everything is done."""
     close.wipe_expired(session, now)
     unfinished: Unfinished | None = None
+    behind: set[str | None] = set()  # studies (None: all) of which something is missing that a new context needs
     for command in sorted(work, key=lambda one: _ORDER.index(one.kind)):
+        if isinstance(command, OpenCommand) and behind & {None, command.ctx.study}:
+            continue  # it would be refused for what is only late; the whole set is answered again
         try:
             answer_one(session, command, now)
         except Unavailable as error:
             session.log.info("put off", command=command.kind, code=error.code, detail=error.detail)
             unfinished = Unfinished(getattr(error, "retry_after_seconds", None))
+            if isinstance(command, RosterCommand | StudyCommand | BundlesCommand | PairingCommand):
+                behind.add(None if isinstance(command, RosterCommand) else command.study)
         except Refusal as error:
             _tell(session, command, error, expected=error.code in _EXPECTED)
         except MitralError as error:

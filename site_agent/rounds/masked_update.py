@@ -1,7 +1,6 @@
 """R0 and R1 at the site: bind, train, mask, seal; sending is the outbox's business (PROTOCOLS A7, A10 W1, W2, W5)."""
 
 from datetime import datetime
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +8,8 @@ from numpy.typing import NDArray
 from shared.canonical import JsonObject
 from shared.clock import timestamp
 from shared.errors import MitralError, Refusal, Unavailable
-from shared.model_state import from_bytes, layout_of
 from shared.protocol.round_context import Context
 from shared.protocol.study import Plan
-from shared.protocol.wire import seconds_until
 from shared.protocol.work import OpenCommand
 from shared.secagg.layout import CHUNK_ELEMENTS, VectorLayout
 from shared.secagg.masking import MaskingContext, mask_update
@@ -94,7 +91,7 @@ def carry_out(session: Session, ctx_hash: str, upload_until: str) -> None:
     try:
         with session.database.reading("read consent") as tx:
             consent = approvals.read_consent(tx, stored.study, session.clock.now())
-        trained = train(session, stored, consent, seconds_until(upload_until, session.clock.now()))
+        trained = train(session, stored, consent, session.seconds_left(upload_until))
         if trained is not None:
             seal(session, stored.ctx, consent.plan, trained)
     except MitralError as reason:
@@ -116,11 +113,14 @@ def train(session: Session, stored: StoredRound, consent: approvals.Consent, sec
     check_result(ctx, trained)
     with session.database.transaction("trained") as tx:
         current = rounds.read_round(tx, stored.ctx_hash)
-        if current is None or current.state != State.BOUND:
-            return None  # closed, wiped or superseded meanwhile: the result is of no use
-        jobs.keep_own_figures(tx, ctx, consent.plan, trained.values, session.clock.now())
-        session.move(tx, current, Event.TRAIN)
-    return trained
+        wanted = current is not None and current.state == State.BOUND
+        if current is not None and wanted:
+            jobs.keep_own_figures(tx, ctx, consent.plan, trained.values, session.clock.now())
+            session.move(tx, current, Event.TRAIN)
+    if wanted:
+        return trained
+    jobs.erase_result(session.folder, stored.ctx_hash)  # closed, wiped or superseded meanwhile: of no use to anybody
+    return None
 
 
 def _run_twice(session: Session, study: str, job: JsonObject, seconds: float) -> TrainingResult:
@@ -155,6 +155,9 @@ def seal(session: Session, ctx: Context, plan: Plan, trained: TrainingResult) ->
 
     Before the commit nothing has left, so a crash here means masking again under another b_i; after it, only these
     bytes are ever sent. The secrets live in this function's variables only.
+
+    Raises:
+        Refusal: ``study_not_approved``, ``roster_not_active`` and the like: what changed since the context was bound.
     """
     ctx_hash, site, cohort = ctx.digest, session.site, ctx.sites
     with session.database.reading("read pair secrets") as tx:
@@ -203,13 +206,16 @@ def seal(session: Session, ctx: Context, plan: Plan, trained: TrainingResult) ->
         current = rounds.read_round(tx, ctx.ctx_hash)
         if current is None or current.state != State.TRAINED:
             return  # closed without this site, or wiped: the masked bytes never existed for anybody
+        # Training takes hours: what was right when the context was bound may have been withdrawn since.
+        now = session.clock.now()
+        approvals.read_consent(tx, ctx.study, now)
+        policy.check_roster_of(tx, ctx, now)
         policy.check_released_once(tx, ctx)
         for model, item in policy.deterministic_items(ctx):
             rounds.add_released_item(tx, ctx.study, model, item, ctx.ctx_hash)
         path = f"/v1/rounds/{ctx.ctx_hash}/manifest/{site}"
         signed = sign_and_queue(
-            tx, session.identity, "manifest", manifest, path=path, now=session.clock.now(), ctx_hash=ctx.ctx_hash,
-            study=ctx.study,
+            tx, session.identity, "manifest", manifest, path=path, now=now, ctx_hash=ctx.ctx_hash, study=ctx.study,
         )  # fmt: skip
         rounds.add_upload(
             tx, ctx.ctx_hash, manifest_hash=signed.digest, own_shares=shares.own_shares,
@@ -242,5 +248,4 @@ def _tail_values(ctx: Context, trained: TrainingResult) -> dict[str, list[int]]:
 def _clips(session: Session, ctx: Context, plan: Plan) -> list[tuple[int, float]]:
     if ctx.d == 0:
         return []
-    state = from_bytes(session.read_model(ctx.model))
-    return [(stop, float(Fraction(clip))) for _, stop, clip in clip_runs(plan, layout_of(state))]
+    return [(stop, float(clip)) for _, stop, clip in clip_runs(plan, session.layout_of(ctx.study, ctx.model))]

@@ -9,12 +9,14 @@ from typing import Protocol
 
 from shared.canonical import JsonObject
 from shared.clock import Clock, timestamp
+from shared.model_state import Layout, from_bytes, layout_of
+from shared.protocol.wire import seconds_until
 from site_agent.coordinator_client import CoordinatorClient
 from site_agent.identity import SiteIdentity
 from site_agent.logs import Log
 from site_agent.rounds.machine import Event, next_state
 from site_agent.state_folder import StateFolder
-from site_agent.storage import notices, rounds
+from site_agent.storage import notices, pairings, rounds
 from site_agent.storage.database import Database, Transaction
 from site_agent.storage.rounds import StoredRound
 from site_agent.training.result_file import TrainingResult
@@ -56,6 +58,13 @@ class Desk(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Skew:
+    """How far this site's clock is ahead of the coordinator's, as the asking loop last saw it."""
+
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """One running agent, as the phases see it."""
@@ -70,6 +79,8 @@ class Session:
     random: Callable[[int], bytes]
     log: Log
     queued: Callable[[], None] = field(default=lambda: None)  # wakes the delivering loop
+    skew: Skew = field(default_factory=Skew)
+    layouts: dict[str, Layout] = field(default_factory=dict)  # study -> its model's tensors: the same in every version
     sealed_here: set[int] = field(
         default_factory=set
     )  # numbers of manifests this process sealed: nothing was sent before
@@ -113,10 +124,33 @@ class Session:
         """Return the bytes of a model version; raises like `model_file`."""
         return self.model_file(model).read_bytes()
 
+    def layout_of(self, study: str, model: str) -> Layout:
+        """Return which tensors a study's model has, from any of its versions; raises like `model_file`."""
+        if study not in self.layouts:
+            self.layouts[study] = layout_of(from_bytes(self.read_model(model)))
+        return self.layouts[study]
+
+    def seconds_left(self, deadline: str) -> float:
+        """Return the seconds until a deadline that the coordinator set, by the coordinator's clock.
+
+        Nothing that protects anybody hangs on it: contexts run out by this site's own clock.
+        """
+        return seconds_until(deadline, self.clock.now()) + self.skew.seconds
+
 
 def wipe_round(tx: Transaction, stored: StoredRound, because: str) -> None:
-    """Leave only the tombstone of a context (W6); the caller erases its files after the commit."""
+    """Leave only the tombstone of a context (W6); the caller erases its files after the commit.
+
+    Pairing secrets that only this context still needed go with it (PROTOCOLS A6).
+    """
     rounds.set_wiped(tx, stored.ctx_hash, because)
+    pairings.erase_superseded(tx, stored.study, pairings_in_use(tx, stored.study))
+
+
+def pairings_in_use(tx: Transaction, study: str) -> set[str]:
+    """Return the pairing hashes that contexts of a study which are not wiped refer to."""
+    open_rounds = [stored for stored in rounds.read_open_rounds(tx) if stored.study == study]
+    return {participant.pairing for stored in open_rounds for participant in stored.ctx.P}
 
 
 def expired(stored: StoredRound, now: datetime) -> bool:

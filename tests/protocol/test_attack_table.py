@@ -193,7 +193,7 @@ def _other_kind(value: dict[str, Any], cert: list[bytes], hospitals: Hospitals) 
 
 
 def _other_statement(value: dict[str, Any], _cert: list[bytes], _hospitals: Hospitals) -> None:
-    value["stmt"]["uploads"] = "f" + value["stmt"]["uploads"][1:]
+    value["stmt"]["uploads"] = sha256_hex(value["stmt"]["uploads"].encode())
 
 
 @pytest.mark.parametrize("change", [_short, _doubled, _outsider, _own_key, _other_kind, _other_statement])
