@@ -11,6 +11,7 @@ from coordinator.bell import Bell
 from coordinator.blobs.local import LocalBlobs
 from coordinator.blobs.uploads import Uploads
 from coordinator.config import Settings
+from coordinator.denials import Denials
 from coordinator.driver import Driver
 from coordinator.keys import load_keys
 from coordinator.presence import Presence
@@ -53,6 +54,7 @@ class Coordinator:
         ] = {}  # per site: the cursor it was given, and of which commands
         # (operator, digest): who has sent a blob itself, and so does not learn its content by naming its digest.
         self.senders: set[tuple[str, str]] = set()
+        self.denials = Denials(self.database, self.log)
         self.scheduler = Scheduler()
         self.desk = Desk(
             database=self.database,

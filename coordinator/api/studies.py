@@ -1,5 +1,7 @@
 """Studies: operators submit, steer and watch them; stewards approve them; sites read their outcomes."""
 
+import json
+
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -10,7 +12,7 @@ from coordinator.api.polling import HungUp, wait_for_news
 from coordinator.rounds.summary import study_view, what_sites_do
 from coordinator.storage import rounds
 from coordinator.storage import studies as stored
-from shared.canonical import JsonObject, b64u, canonical_bytes, sha256_hex
+from shared.canonical import JsonObject, b64u, sha256_hex
 from shared.errors import InputError, Misuse
 from shared.protocol.outcome import PublishedOutcome
 from shared.protocol.study import Plan
@@ -147,4 +149,6 @@ def _seen(call: Call) -> JsonObject:
         study = studies.read(tx, call.id("study"))
         view = study_view(tx, study).as_json()
         doing = what_sites_do(tx, study, call.coordinator.presence, call.coordinator.clock)
-    return {"cursor": sha256_hex(canonical_bytes([view, doing])), "study": view, "sites": doing}
+    # The cursor means something to this process's answers only, so it needs no canonical form.
+    cursor = sha256_hex(json.dumps([view, doing], sort_keys=True).encode())
+    return {"cursor": cursor, "study": view, "sites": doing}

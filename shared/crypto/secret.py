@@ -1,6 +1,7 @@
 """Bytes that never print themselves: logs, tracebacks and crash reports show ``<secret>`` (PROTOCOLS A13 row 27)."""
 
 import hmac
+import sys
 from typing import NoReturn
 
 from shared.errors import Misuse
@@ -52,3 +53,11 @@ class Secret:
             Misuse: ``secret_exposed``.
         """
         raise Misuse("secret_exposed", "a secret cannot be pickled or copied")
+
+
+def forbid_core_dumps() -> None:
+    """Keep this process's memory, keys included, out of core files when it crashes; its children inherit that."""
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
