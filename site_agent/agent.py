@@ -144,7 +144,7 @@ class Agent:
             instance = Instance(self._state.database, self.session.clock.now())
             ask = AskLoop(
                 self.session, instance, self._act.offer, self._stopping, self._fail,
-                wait_seconds=self._state.settings.poll_seconds,
+                wait_seconds=self._state.settings.poll_seconds, recovered=self._deliver.wake,
             )  # fmt: skip
             threads = [
                 threading.Thread(target=loop.run, name=name, daemon=True)

@@ -30,14 +30,19 @@ class AskLoop:
         fail: Callable[[MitralError], None],
         *,
         wait_seconds: int,
+        recovered: Callable[[], None] = lambda: None,
     ) -> None:
-        """Prepare; `offer` takes over a set of commands, `fail` is told why the agent cannot go on."""
+        """Prepare; `offer` takes over a set of commands, `fail` is told why the agent cannot go on.
+
+        `recovered` is told that the coordinator answers again.
+        """
         self._session = session
         self._instance = instance
         self._offer = offer
         self._stop = stop
         self._fail = fail
         self._wait_seconds = wait_seconds
+        self._recovered = recovered
         self._cursor = ""
         self._noted_at = float("-inf")
         self._skewed: bool | None = None
@@ -70,13 +75,17 @@ class AskLoop:
             return
         self._instance.confirm()
         self._backoff.reset()
+        back = self._failing
         self._note_contact(answer, arrived)
+        if back:
+            self._recovered()
         if answer.action == "stop":
             self._fail(Unavailable("coordinator_stop", answer.reason or "the coordinator asked this agent to stop"))
         elif answer.action == "sleep":
             session.log.info("sleeping", seconds=answer.sleep_seconds, reason=answer.reason)
             self._stop.wait(answer.sleep_seconds)
-        elif answer.cursor != self._cursor:
+        elif answer.cursor != self._cursor or back:
+            # What could not be done while nobody answered is done now, not when somebody's waiting is over.
             self._cursor = answer.cursor
             self._offer(answer.commands)
         else:

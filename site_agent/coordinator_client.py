@@ -82,7 +82,7 @@ class CoordinatorClient:
             trust_env=False,
             follow_redirects=False,
             timeout=httpx.Timeout(timeout_seconds, connect=min(15.0, timeout_seconds)),
-            headers={"User-Agent": "mitral-site", "Accept": "application/json"},
+            headers={"User-Agent": "mitral-site", "Accept": "application/json", "Accept-Encoding": "identity"},
         )
         self._clock = clock
         self._certificate = certificate
@@ -181,6 +181,14 @@ class CoordinatorClient:
             method, path, query=query, body=body, headers=headers, timeout=timeout, receive=lambda r: _read(r, limit)
         )
 
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return self._http.send(request, stream=True)
+        except httpx.RemoteProtocolError:
+            # The other side closed a connection that had been idle, at the moment it was used again. Every request of
+            # ours may be repeated, so it goes out once more on a fresh connection, without waiting.
+            return self._http.send(request, stream=True)
+
     def _exchange(
         self,
         method: str,
@@ -200,8 +208,11 @@ class CoordinatorClient:
         with self._counting:
             self._sent += len(body or b"")
         try:
-            response = self._http.send(request, stream=True)
+            response = self._send(request)
             try:
+                if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                    # Nothing was asked to be compressed; unpacking a few kilobytes could fill the memory (row 25).
+                    raise Retry("coordinator_answer", "the answer is compressed, which was not asked for")
                 if response.status_code in {200, 201, 202, 204, 206}:
                     return Answer(response.status_code, receive(response))
                 raise _failure(response.status_code, _read(response, 2**20), response.headers)

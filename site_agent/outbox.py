@@ -168,7 +168,7 @@ class DeliverLoop:
             if not isinstance(error, Unavailable):
                 self._session.notice(error.code, "delivery", error.detail)
             self._session.log.info("delivery put off", code=error.code, detail=error.detail)
-            backoff.wait(self._stop, getattr(error, "retry_after_seconds", None))
+            self._woken.wait(backoff.next_seconds(getattr(error, "retry_after_seconds", None)))
             return False
         except Exception as error:  # noqa: BLE001 (a bug must be seen and must not end the loop)
             self._session.log.critical("unexpected failure", loop="deliver", error=error)

@@ -89,6 +89,19 @@ def test_network_failures_are_retried(error: httpx.TransportError, code: str) ->
     assert caught.value.code == code
 
 
+def test_a_connection_that_was_closed_while_idle_is_replaced_at_once() -> None:
+    attempts: list[int] = []
+
+    def handle(_request: httpx.Request) -> httpx.Response:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
+        return httpx.Response(200, content=b"{}")
+
+    assert client(handle).put("/v1/x", b"{}").status == 200
+    assert len(attempts) == 2
+
+
 def test_tls_failures_are_named() -> None:
     def fail(_request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("tls") from ssl.SSLError(1, "[SSL: SSLV3_ALERT_CERTIFICATE_EXPIRED]")

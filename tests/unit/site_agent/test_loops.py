@@ -144,6 +144,23 @@ def test_a_failing_connection_is_noticed_once_and_forgotten_when_it_works(hospit
     assert site.notices() == []
 
 
+def test_what_waited_is_done_as_soon_as_the_coordinator_answers_again(hospitals: Hospitals) -> None:
+    site = hospitals["site-a"]
+    hospitals.coordinator.instances.clear()
+    asking = Asking(site)
+    back: list[int] = []
+    asking.loop = AskLoop(
+        site.session, asking.instance, asking.offered.append, asking.stop, asking._fail, wait_seconds=0,
+        recovered=lambda: back.append(1),
+    )  # fmt: skip
+    asking.loop.ask_once()
+    asking.loop._failed(Retry("coordinator_unreachable", "away", 0.0))
+    asking.loop.ask_once()
+    asking.loop.ask_once()
+    assert len(asking.offered) == 2, "the same set is offered again, once"
+    assert back == [1]
+
+
 def run_loop(loop: Any, stop: threading.Event, until: Callable[[], bool]) -> None:
     """Run a loop in its thread until a condition holds."""
     thread = threading.Thread(target=loop.run, daemon=True)
