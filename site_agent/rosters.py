@@ -65,8 +65,9 @@ def activate_if_complete(tx: Transaction, version: int, now: datetime) -> bool:
     if stored is None or not stored.approved or stored.state != "known" or maths.is_expired(stored.roster, now):
         return False
     envelopes = [from_b64u(envelope) for envelope in stored.approvals.values()]
+    previous = None if active is None else active.roster
     try:
-        maths.check_approvals(stored.roster, envelopes, None if active is None else active.roster)
+        maths.check_approvals(stored.roster, envelopes, previous, joining=previous is None)
     except PeerFault as error:
         if error.code in {"roster_unapproved", "roster_quorum"}:
             return False

@@ -95,11 +95,12 @@ def _open(desk: Desk, study: Study, now: datetime) -> tuple[bool, datetime | Non
 
 
 def _watch_window(desk: Desk, seen: Round, now: datetime) -> tuple[bool, datetime | None]:
-    if now < masked_update.next_deadline(seen):
+    again_at = masked_update.next_deadline(seen, now)
+    if now < masked_update.first_deadline(seen):
         with desk.database.reading("look at an upload window") as tx:
             quiet = not _is_everybody_in(tx, seen)
         if quiet:
-            return False, masked_update.next_deadline(seen)
+            return False, again_at
     with desk.database.transaction("watch an upload window") as tx:
         round_ = rounds.read_round(tx, seen.ctx_hash or "")
         if round_ is None or round_.state != "OPEN":
@@ -107,7 +108,7 @@ def _watch_window(desk: Desk, seen: Round, now: datetime) -> tuple[bool, datetim
         moved = masked_update.on_deadline(tx, desk.log, desk.uploads, desk.presence, round_, now)
         if moved:
             return True, None
-    return False, None if now >= masked_update.next_deadline(seen) else masked_update.next_deadline(seen)
+    return False, again_at
 
 
 def _is_everybody_in(tx: Transaction, round_: Round) -> bool:

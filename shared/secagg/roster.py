@@ -175,11 +175,17 @@ def check_approval(roster: JsonObject, raw: bytes, keys: Mapping[str, VerifyKey]
     return _check_approval(roster, roster_hash(roster), raw, keys)
 
 
-def check_approvals(roster: JsonObject, envelopes: Iterable[bytes], previous: JsonObject | None) -> list[SignedMessage]:
+def check_approvals(
+    roster: JsonObject, envelopes: Iterable[bytes], previous: JsonObject | None, *, joining: bool = False
+) -> list[SignedMessage]:
     """Check that every listed site signed this roster, and that a quorum of the `previous` active one did.
 
     `previous` is None only for the genesis roster. An approval may come under a site's key in the new roster or, from a
     member that leaves or changes its key, under its key in the previous one. Returns the verified messages.
+
+    A site that is `joining` has no previous version to count a quorum of: like a founder it rests on the signatures of
+    all listed sites, each of which counted for itself, and on the fingerprints its administrator compared. Approvals of
+    members that leave mean nothing to it.
 
     Raises:
         PeerFault: ``roster_unapproved`` (names the missing sites), ``roster_quorum``, and what `check_approval` and
@@ -187,7 +193,7 @@ def check_approvals(roster: JsonObject, envelopes: Iterable[bytes], previous: Js
     """
     if previous is not None:
         check_successor(previous, roster)
-    elif roster["prev"] is not None:
+    elif roster["prev"] is not None and not joining:
         raise PeerFault(
             "roster_prev", f"version {roster['version']} is not a genesis roster; its previous one is needed"
         )
@@ -201,6 +207,8 @@ def check_approvals(roster: JsonObject, envelopes: Iterable[bytes], previous: Js
         signer = peek_signer(raw)
         own = listed.get(signer)
         former = members.get(signer)
+        if joining and own is None:
+            continue
         try:
             message = _check_approval(roster, wanted, raw, {} if own is None else {signer: own})
             accepted.add(signer)

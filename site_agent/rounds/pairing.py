@@ -14,9 +14,9 @@ from shared.protocol.work import BundleReference, BundlesCommand, PairingCommand
 from shared.secagg.pair_secrets import in_order, pair_secret, pairing_info
 from shared.secagg.roster import kem_keys, site_keys
 from site_agent.approvals import read_consent
-from site_agent.rounds.session import Session
+from site_agent.rounds.session import Session, pairings_in_use
 from site_agent.signing import sign_and_queue
-from site_agent.storage import pairings, rosters, rounds
+from site_agent.storage import pairings, rosters
 from site_agent.storage.database import Transaction
 from site_agent.storage.rosters import StoredRoster
 
@@ -68,7 +68,7 @@ def answer(session: Session, work: PairingCommand, now: datetime) -> None:
             tx, work.study, serial, pairing_hash=signed.digest, roster_hash=active.roster_hash, halves=halves,
             at=timestamp(now),
         )  # fmt: skip
-        pairings.erase_superseded(tx, work.study, _in_use(tx, work.study))
+        pairings.erase_superseded(tx, work.study, pairings_in_use(tx, work.study))
         tx.after_commit.append(session.queued)
     session.desk.warm(work.study)
     session.log.info("paired", study=work.study, serial=serial, members=len(members))
@@ -125,7 +125,7 @@ def take_bundle(
             tx, study, bundle.site, bundle.serial, pairing_hash=message.digest, roster_hash=bundle.roster_hash,
             half=half, code=code,
         )  # fmt: skip
-        pairings.erase_superseded(tx, study, _in_use(tx, study))
+        pairings.erase_superseded(tx, study, pairings_in_use(tx, study))
         if code is not None and session.site in bundle.env:
             complaint = {
                 "ctx_hash": None,
@@ -170,9 +170,3 @@ def pair_secrets(tx: Transaction, site: str, ctx: Context) -> dict[str, bytes]:
         u_lo_hi, u_hi_lo = (mine, theirs) if lo == site else (theirs, mine)
         secrets[peer] = pair_secret(hash_bytes(named[lo]), hash_bytes(named[hi]), u_lo_hi, u_hi_lo)
     return secrets
-
-
-def _in_use(tx: Transaction, study: str) -> set[str]:
-    """Return the pairing hashes that contexts which are not wiped refer to."""
-    open_rounds = [stored for stored in rounds.read_open_rounds(tx) if stored.study == study]
-    return {participant.pairing for stored in open_rounds for participant in stored.ctx.P}

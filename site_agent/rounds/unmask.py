@@ -15,6 +15,7 @@ from shared.protocol.work import UnmaskCommand
 from shared.secagg.certificate import check_certificate, uploads_hash
 from shared.secagg.pair_secrets import open_share_blob, secret_index
 from shared.secagg.roster import coordinator_kem, site_keys
+from site_agent.rounds.job import erase_result
 from site_agent.rounds.machine import Event, State, is_allowed
 from site_agent.rounds.masked_update import bind
 from site_agent.rounds.pairing import pair_secrets
@@ -104,6 +105,9 @@ def release(session: Session, request: UnmaskRequest, manifests: Verified, activ
         stored = rounds.read_round(tx, ctx_hash)
         if stored is None:
             raise Refusal("round_not_bound", f"context {ctx_hash} is not bound here")
+        now_active = rosters.read_active(tx)
+        if now_active is None or now_active.roster_hash != active.roster_hash:
+            raise Refusal("roster_not_active", "another roster became active since the certificate was verified")
         check_may_release(tx, site, stored, active, request, manifests)
         shares = open_shares(tx, site, request, manifests)
         for about, code, blob_hash in shares.complaints:
@@ -133,6 +137,7 @@ def release(session: Session, request: UnmaskRequest, manifests: Verified, activ
         session.move(tx, stored, Event.RELEASE)
         tx.after_commit.append(session.queued)
     session.desk.give_up(ctx.study, ctx_hash)
+    erase_result(session.folder, ctx_hash)  # W6: an update that was not sealed by now never will be
     session.log.info("released", study=ctx.study, round=ctx.round, complaints=len(shares.complaints))
 
 

@@ -1,0 +1,184 @@
+"""What an attacker tried at the seams between rules: between two transactions, two processes, two roster versions."""
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from shared.canonical import JsonObject
+from shared.crypto.secret import Secret
+from shared.secagg.roster import roster_hash
+from site_agent import approvals, rosters
+from site_agent.coordinator_client import CoordinatorClient, Retry
+from site_agent.rounds.masked_update import bind
+from site_agent.storage import pairings
+from site_agent.storage import rosters as stored_rosters
+from site_agent.training.result_file import TrainingResult
+from tests.support.hospitals import STUDY, Hospital, Hospitals
+
+
+def during_training(site: Hospital, monkeypatch: pytest.MonkeyPatch, happens: Any) -> None:
+    """Let something happen between the first step of training and its result."""
+    train = site.trainer.run
+
+    def run(study: str, job: JsonObject, timeout_seconds: float) -> TrainingResult:
+        happens()
+        return train(study, job, timeout_seconds)
+
+    monkeypatch.setattr(site.trainer, "run", run)
+
+
+def test_row_08_an_approval_withdrawn_during_training_stops_the_upload(
+    hospitals: Hospitals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = hospitals["site-a"]
+
+    def withdraw() -> None:
+        with site.database.transaction("the command line withdraws") as tx:
+            approvals.withdraw(tx, site.session.identity, STUDY, site.clock.now())
+
+    during_training(site, monkeypatch, withdraw)
+    ctx = hospitals.coordinator.open_round(STUDY)
+    site.step()
+    assert site.refusal(ctx) == "study_not_approved"
+    assert site.query("SELECT * FROM upload") == []
+    assert not hospitals.coordinator.rounds[ctx.ctx_hash].chunks
+    assert not site.folder.work(ctx.ctx_hash).exists()
+    assert not site.folder.upload(ctx.ctx_hash).exists()
+
+
+def test_row_04_a_roster_replaced_during_training_stops_the_upload(
+    hospitals: Hospitals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = hospitals["site-a"]
+
+    def replace() -> None:
+        with site.database.transaction("another version becomes active") as tx:
+            tx.run("UPDATE roster SET state = 'superseded'")
+
+    during_training(site, monkeypatch, replace)
+    ctx = hospitals.coordinator.open_round(STUDY)
+    site.step()
+    assert site.refusal(ctx) == "roster_not_active"
+    assert site.query("SELECT * FROM upload") == []
+
+
+def test_w6_an_update_that_was_not_sealed_is_erased_with_the_release(
+    hospitals: Hospitals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = hospitals.coordinator.open_round(STUDY)
+    site = hospitals["site-d"]
+    with monkeypatch.context() as patched:
+        patched.setattr("site_agent.rounds.masked_update.seal", lambda *_: None)  # the disk is full, say
+        site.step()
+    assert site.state(ctx) == "TRAINED"
+    folder = site.folder.work(ctx.ctx_hash)
+    folder.mkdir(exist_ok=True)
+    (folder / "result.safetensors").write_bytes(b"the clear update")
+    hospitals.step(sites=["site-a", "site-b", "site-c"])
+    hospitals.coordinator.close(ctx)
+    site.step("close")
+    hospitals.step(sites=["site-a", "site-b", "site-c"])
+    hospitals.coordinator.certify(ctx)
+    site.step("unmask")
+    assert site.state(ctx) == "RELEASED"
+    assert not folder.exists()
+
+
+def test_w6_a_result_that_comes_after_the_round_was_wiped_is_erased(
+    hospitals: Hospitals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = hospitals["site-a"]
+    ctx = hospitals.coordinator.open_round(STUDY)
+
+    def wipe() -> None:
+        site.give({"kind": "ended", "study": STUDY, "ctx_hash": ctx.ctx_hash, "state": "LOST", "reason": "lost"})
+        folder = site.folder.work(ctx.ctx_hash)
+        folder.mkdir()
+        (folder / "result.safetensors").write_bytes(b"the clear update")
+
+    during_training(site, monkeypatch, wipe)
+    site.step()
+    assert site.state(ctx) == "WIPED"
+    assert not site.folder.work(ctx.ctx_hash).exists()
+
+
+def test_row_26_superseded_pairing_secrets_go_with_the_last_context_that_needs_them(hospitals: Hospitals) -> None:
+    site = hospitals["site-a"]
+    ctx = hospitals.coordinator.open_round(STUDY)
+    with site.database.reading("consent") as tx:
+        approvals.read_consent(tx, STUDY, site.clock.now())
+    bind(site.session, ctx, None, site.clock.now())
+    with site.database.transaction("a peer and this site made newer bundles") as tx:
+        for peer in ("site-b", "site-c"):
+            pairings.add_peer(
+                tx, STUDY, peer, 9, pairing_hash=peer[-1] * 64, roster_hash=ctx.roster, half=Secret(bytes(32)),
+                code=None,
+            )  # fmt: skip
+        pairings.add_own(
+            tx, STUDY, 9, pairing_hash="9" * 64, roster_hash=ctx.roster, halves={"site-b": Secret(bytes(32))},
+            at=ctx.expires,
+        )  # fmt: skip
+        pairings.erase_superseded(tx, STUDY, {participant.pairing for participant in ctx.P})
+    old = "SELECT * FROM {} WHERE study = 'demo' AND serial < 9 AND {} IS NOT NULL"
+    own, peers = old.format("pairing", "secrets"), old.format("peer_pairing", "secret") + " AND site <> 'site-d'"
+    own, peers = own.replace("'demo'", f"'{STUDY}'"), peers.replace("'demo'", f"'{STUDY}'")
+    assert (len(site.query(own)), len(site.query(peers))) == (1, 2)
+    site.give({"kind": "ended", "study": STUDY, "ctx_hash": ctx.ctx_hash, "state": "LOST", "reason": "lost"})
+    assert (len(site.query(own)), len(site.query(peers))) == (0, 0)
+
+
+def test_row_25_a_compressed_answer_is_not_unpacked(hospitals: Hospitals) -> None:
+    bomb = gzip.compress(gzip.compress(bytes(2**24)))
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(
+            200, headers={"Content-Encoding": "gzip, gzip"}, stream=httpx.ByteStream(bomb)
+        )  # nothing of it is read
+
+    clock = hospitals["site-a"].clock
+    client = CoordinatorClient(httpx.MockTransport(answer), "https://coordinator.example", clock)
+    with pytest.raises(Retry, match="compressed"):
+        client.request("GET", "/v1/agent/poll")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="core files are a POSIX matter")
+@pytest.mark.parametrize("module", ["site_agent.cli.main", "coordinator.cli.main"])
+def test_row_27_no_process_of_ours_leaves_a_core_file(module: str) -> None:
+    code = (
+        f"import resource, {module} as cli\n"
+        "cli.app = lambda *_, **__: print(resource.getrlimit(resource.RLIMIT_CORE))\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout.strip() == "(0, 0)", done.stderr
+
+
+def test_row_04_a_hospital_that_joins_later_activates_the_version_it_compared(
+    hospitals: Hospitals, tmp_path: Path
+) -> None:
+    newcomer = Hospital("site-e", 4, tmp_path / "newcomer" / "site-e", hospitals.coordinator)
+    newcomer.folder.root.parent.mkdir()
+    newcomer.found()
+    newcomer.start()
+    everybody = [*hospitals.each(), newcomer]
+    listed = hospitals.coordinator.roster["sites"]
+    roster = hospitals.coordinator.propose_roster([*listed, newcomer.entry])
+    fingerprint = rosters.roster_fingerprint(roster_hash(roster))
+    for site in everybody:
+        site.step("roster")
+        with site.database.transaction("approve roster") as tx:
+            rosters.approve(tx, site.session.identity, fingerprint, site.clock.now())
+        site.deliver()
+    for site in everybody:
+        site.step("roster")
+    for site in everybody:
+        with site.database.reading("active roster") as tx:
+            active = stored_rosters.read_active(tx)
+        assert active is not None, site.site
+        assert active.version == 2
+    newcomer.close()
