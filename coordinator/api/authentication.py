@@ -6,7 +6,7 @@ from starlette.requests import Request
 
 from coordinator import operators
 from coordinator.app import Coordinator
-from coordinator.operators import Permission, Principal
+from coordinator.operators import Principal
 from coordinator.sites import SitePrincipal, check_active
 from shared.crypto.x509 import SiteCertificate, read_site_certificate
 from shared.errors import PeerFault, Refusal
@@ -39,19 +39,17 @@ def check_site(coordinator: Coordinator, principal: SitePrincipal) -> None:
     coordinator.saw(principal.site)
 
 
-def operator_of(coordinator: Coordinator, request: Request, permission: Permission) -> Principal:
-    """Return the operator of the bearer token if the permission is among its rights.
+def operator_of(coordinator: Coordinator, request: Request) -> Principal:
+    """Return the operator of the bearer token; what it may do is the route's business.
 
     Raises:
-        Refusal: ``token_missing``, ``token_invalid``, ``permission_denied``.
+        Refusal: ``token_missing``, ``token_invalid``.
     """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Refusal("token_missing", "send the access file's token: Authorization: Bearer ...")
     with coordinator.database.reading("authenticate an operator") as tx:
-        principal = operators.authenticate(tx, token.strip(), coordinator.clock.now())
-    principal.check(permission)
-    return principal
+        return operators.authenticate(tx, token.strip(), coordinator.clock.now())
 
 
 def dsse_credential(request: Request) -> str:

@@ -18,7 +18,7 @@ from coordinator.api.bodies import drain, read_body
 from coordinator.api.call import Call
 from coordinator.api.problems import internal_problem, on_http_error, problem_response
 from coordinator.app import Coordinator
-from coordinator.operators import Permission
+from coordinator.operators import Permission, actor_of
 from shared.crypto.signed_envelope import MAX_ENVELOPE_BYTES
 from shared.errors import Misuse, MitralError
 from shared.ids import uuid7
@@ -129,6 +129,7 @@ def _endpoint(coordinator: Coordinator, route: Route) -> Callable[[Request], Awa
             return internal_problem(error, request_id, route.path)
         except MitralError as error:
             await drain(request)
+            await run_in_threadpool(_note_denial, call, error, route)
             return problem_response(error, request_id)
         except Exception as error:  # noqa: BLE001 (the edge: whatever it is becomes a problem with a request id)
             return internal_problem(error, request_id, route.path)
@@ -137,8 +138,21 @@ def _endpoint(coordinator: Coordinator, route: Route) -> Callable[[Request], Awa
     return endpoint
 
 
+def _note_denial(call: Call, error: MitralError, route: Route) -> None:
+    actor = None
+    if call.site_principal is not None:
+        actor = call.site_principal.actor
+    elif call.operator_principal is not None:
+        actor = actor_of(call.operator_principal)
+    try:
+        call.coordinator.denials.note(error, actor, f"{route.method} {route.path}", call.coordinator.clock.now())
+    except MitralError:
+        return  # a full disk must not hide the answer
+
+
 def _authenticate(call: Call, route: Route) -> None:
     if route.access == "site":
         check_site(call.coordinator, call.site)
     elif route.access != "anybody":
-        call.operator_principal = operator_of(call.coordinator, call.request, route.access)
+        call.operator_principal = operator_of(call.coordinator, call.request)
+        call.operator.check(route.access)

@@ -176,7 +176,12 @@ def on_deadline(
     ctx, ctx_hash = round_.ctx, round_.ctx_hash or ""
     uploaded, refused = rounds.read_uploaders(tx, ctx_hash), rounds.read_refusals(tx, ctx_hash)
     waiting = [site for site in ctx.sites if site not in uploaded and site not in refused]
-    until = parse_timestamp(round_.upload_until or "")
+    until, expires_at = parse_timestamp(round_.upload_until or ""), parse_timestamp(ctx.expires)
+    if now >= expires_at:
+        close.abandon(
+            tx, log, round_, "expired", "the context expired before its survivors were fixed", uploads.wipe, now
+        )
+        return True
     if len(uploaded) + len(waiting) < ctx.m:
         reason = f"{len(refused)} of {len(ctx.P)} sites refused ({', '.join(sorted(set(refused.values())))})"
         close.abandon(tx, log, round_, "too_many_refusals", reason, uploads.wipe, now)
@@ -186,7 +191,7 @@ def on_deadline(
     if now < until:
         return False
     if not round_.extended:
-        longer = until + (until - parse_timestamp(round_.opened_at or ""))
+        longer = min(expires_at, until + (until - parse_timestamp(round_.opened_at or "")))
         rounds.set_round(
             tx, round_.id, state=next_state(round_.state, "extend"), extended=True, upload_until=timestamp(longer)
         )
@@ -197,9 +202,15 @@ def on_deadline(
     return True
 
 
-def next_deadline(round_: Round) -> datetime:
-    """Return when the upload window has to be looked at again."""
+def first_deadline(round_: Round) -> datetime:
+    """Return when the upload window ends for the first time: the grace period's end, or the window's own."""
     return parse_timestamp(round_.grace_until or round_.upload_until or "")
+
+
+def next_deadline(round_: Round, now: datetime) -> datetime | None:
+    """Return when the window has to be looked at again; None when every deadline is past."""
+    times = [parse_timestamp(text) for text in (round_.grace_until, round_.upload_until, round_.expires_at) if text]
+    return min((moment for moment in times if moment > now), default=None)
 
 
 def note_mismatch(tx: Transaction, log: AuditLog, ctx_hash: str, message: SignedMessage, now: datetime) -> None:

@@ -1,5 +1,8 @@
 """Rounds and studies as operators see them."""
 
+import threading
+from collections import OrderedDict
+
 from coordinator.presence import Presence
 from coordinator.storage import rounds, studies
 from coordinator.storage.database import Transaction
@@ -8,6 +11,27 @@ from coordinator.storage.studies import Study
 from shared.canonical import JsonObject
 from shared.clock import Clock
 from shared.protocol.study import RoundView, StudyView
+
+# What an ended round looks like never changes, and a study with hundreds of them is looked at after every commit.
+_ended: OrderedDict[str, JsonObject] = OrderedDict()
+_ENDED_KEPT = 20_000
+_ended_lock = threading.Lock()
+
+
+def round_json(tx: Transaction, round_: Round) -> JsonObject:
+    """Return one opened round's view as JSON; those of ended rounds are remembered."""
+    ctx_hash = round_.ctx_hash or ""
+    with _ended_lock:
+        known = _ended.get(ctx_hash)
+    if known is not None:
+        return known
+    made = round_view(tx, round_).as_json()
+    if round_.ended_at is not None:
+        with _ended_lock:
+            _ended[ctx_hash] = made
+            if len(_ended) > _ENDED_KEPT:
+                _ended.popitem(last=False)
+    return made
 
 
 def round_view(tx: Transaction, round_: Round) -> RoundView:
@@ -53,7 +77,7 @@ def study_view(tx: Transaction, study: Study) -> StudyView:
             "best_round": study.best_round,
             "best_metrics": study.best_metrics,
             "test_metrics": study.test_metrics,
-            "rounds": [round_view(tx, one).as_json() for one in rounds.read_rounds(tx, study.study)],
+            "rounds": [round_json(tx, one) for one in rounds.read_rounds(tx, study.study)],
         }
     )
 

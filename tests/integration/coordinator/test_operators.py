@@ -77,6 +77,27 @@ def test_an_administrator_cannot_run_studies(scene: Scene) -> None:
     )
 
 
+def test_denials_are_logged_once_a_minute_with_who_and_what(scene: Scene) -> None:
+    def try_it(role: str, path: str = "/v1/rosters") -> str:
+        return code_of(lambda: scene.operator("POST", path, {}, role=role))
+
+    scene.tokens["odd"] = "MT1-NOPE"
+    size = len(scene.entries())
+    for _ in range(3):
+        assert try_it("viewer") == "permission_denied"
+        assert try_it("odd") == "token_invalid"
+    scene.clock.at += timedelta(seconds=61)
+    assert try_it("viewer") == "permission_denied"
+    found = scene.entries()[size:]
+    assert [(one["type"], one["actor"]["kind"], one["actor"]["id"]) for one in found] == [
+        ("authz.deny", "user", "viewer"),
+        ("authn.fail", "system", "unknown"),
+        ("authz.deny", "user", "viewer"),
+    ]
+    assert found[0]["data"] == {"permission": "POST /v1/rosters", "reason": "permission_denied"}
+    assert "MT1-NOPE" not in json.dumps(found)
+
+
 def test_operators_come_go_and_expire(scene: Scene) -> None:
     def add(**body: Any) -> Any:
         return scene.operator("POST", "/v1/operators", body, role="administrator")

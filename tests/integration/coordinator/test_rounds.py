@@ -268,6 +268,28 @@ def test_survivors_are_proposed_only_while_enough_members_are_online(running: Ru
     assert scene.live(plan).state == "CLOSING"
 
 
+def test_a_window_nobody_can_close_ends_when_the_context_expires(running: Running) -> None:
+    scene, plan = running
+    ctx = scene.live(plan).ctx
+    for name in ("site-a", "site-b", "site-c"):
+        scene.sites[name].upload(ctx)
+    scene.silent = set(SITES)
+    scene.pass_time(300)
+    assert scene.live(plan).state == "OPEN"
+    assert scene.woken[plan.study].isoformat() == "2026-11-21T09:10:00+00:00"
+    scene.pass_time(300)
+    assert (scene.contexts(plan)[0].state, len(scene.contexts(plan))) == ("ABANDONED", 1)
+    assert scene.coordinator.uploads.contexts() == []
+
+
+def test_the_longer_window_does_not_outlive_the_context(scene: Scene) -> None:
+    plan = scene.submit(deadlines={"upload_seconds": 60, "expire_seconds": 90})
+    scene.start(plan)
+    scene.pass_time(60)
+    round_ = scene.live(plan)
+    assert (round_.extended, round_.upload_until) == (True, round_.expires_at)
+
+
 # --- late, repeated, damaged ------------------------------------------------------------------------------------------
 
 
