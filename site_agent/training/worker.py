@@ -5,6 +5,7 @@ prints goes to standard error, because standard output carries the answers. What
 dumps, sockets) it gives up here; this guards against accidents, not against hostile code.
 """
 
+import errno
 import json
 import os
 import queue
@@ -172,7 +173,7 @@ def _confine() -> None:
 
     def refuse_sockets(event: str, _arguments: tuple[Any, ...]) -> None:
         if event in SOCKET_EVENTS:
-            raise PermissionError("the training process has no network")
+            raise PermissionError(errno.EACCES, "the training process has no network")
 
     sys.addaudithook(refuse_sockets)
 
