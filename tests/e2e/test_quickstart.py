@@ -42,6 +42,9 @@ class Terminal:
             )
             if done.returncode == 0:
                 return done.stdout + done.stderr
+            assert all(process.poll() in {None, 0} for process in self.running), (
+                f"one of the services died: {self.logs()}"
+            )
             assert time.monotonic() < deadline, f"{' '.join(words)}\n{done.stdout}{done.stderr}"
 
     def start(self, words: list[str], log: str) -> subprocess.Popen[bytes]:
@@ -52,6 +55,10 @@ class Terminal:
             )
         self.running.append(process)
         return process
+
+    def logs(self) -> dict[str, str]:
+        """Return the end of every log."""
+        return {path.name: path.read_text(encoding="utf-8")[-1000:] for path in self.folder.glob("*.log")}
 
     def fingerprint_in(self, log: str) -> str:
         """Wait until a started command shows a fingerprint."""
