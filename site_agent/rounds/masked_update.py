@@ -97,7 +97,6 @@ def carry_out(session: Session, ctx_hash: str, upload_until: str) -> None:
     except MitralError as reason:
         if isinstance(reason, Unavailable) and reason.code not in _HOPELESS:
             raise
-        session.log.warning("training failed", code=reason.code, detail=reason.detail, ctx_hash=ctx_hash)
         refuse(session, stored.ctx, reason, session.clock.now())
 
 

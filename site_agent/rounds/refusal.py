@@ -16,13 +16,17 @@ def refuse(session: Session, ctx: Context, reason: MitralError, now: datetime) -
     with session.database.transaction("refuse") as tx:
         if rounds.read_refusal(tx, ctx_hash) is not None or rounds.read_upload(tx, ctx_hash) is not None:
             return
-        rounds.add_refusal(tx, ctx, reason.code, reason.detail[:500], timestamp(now))
+        rounds.add_refusal(tx, ctx, reason.code, detail_without_data(reason)[:500], timestamp(now))
         body = {"ctx_hash": ctx_hash, "code": reason.code, "detail": reason.meaning.title[:500]}
         path = f"/v1/rounds/{ctx_hash}/refusal/{session.site}"
         outbox.drop_pending(tx, ctx_hash, ("manifest",))
         sign_and_queue(tx, session.identity, "refusal", body, path=path, now=now, ctx_hash=ctx_hash, study=ctx.study)
         tx.after_commit.append(session.queued)
     session.folder.erase_round(ctx_hash)
-    session.log.warning(
-        "refused", code=reason.code, detail=reason.detail, study=ctx.study, round=ctx.round, kind=ctx.kind
-    )
+    detail = detail_without_data(reason)
+    session.log.warning("refused", code=reason.code, detail=detail, study=ctx.study, round=ctx.round, kind=ctx.kind)
+
+
+def detail_without_data(reason: MitralError) -> str:
+    """Return what may be stored and logged of a reason: messages about data quote cells, so only their title is."""
+    return reason.meaning.title if reason.code.startswith("data_") else reason.detail

@@ -337,6 +337,7 @@ def test_what_cannot_be_trained_is_refused_with_a_reason(hospitals: Hospitals, r
     assert site.refusal(ctx) == code
     assert hospitals.coordinator.rounds[ctx.ctx_hash].refusals["site-a"] == code
     assert not site.folder.work(ctx.ctx_hash).exists()
+    assert "the file is" not in site.logged.getvalue(), "messages about data may quote it, so they are not logged"
     hospitals.step()
     hospitals.coordinator.close(ctx)
     hospitals.step()
