@@ -13,8 +13,6 @@ SHORT_AGAIN = 280
 LONG_FILES: dict[str, str] = {
     "shared/audit/verify.py": "an auditor carries this one file away; it imports nothing of Mitral",
     "shared/errors.py": "one table of every code, one line each",
-    "coordinator/storage/migrations/versions/0001_first_schema.py": "one step, however many tables it makes",
-    "coordinator/storage/tables.py": "the whole schema, read beside its migration",
     "workbench/rehearsal/federation.py": "the whole ceremony of a federation, one step after the other",
     "site_agent/storage/tables.py": "the whole schema, read beside its migration",
 }
