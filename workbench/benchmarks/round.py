@@ -15,6 +15,7 @@ from shared.clock import parse_timestamp
 from shared.errors import InputError, Unavailable
 from shared.protocol.study import Plan, StudyView
 from workbench.rehearsal.federation import Federation, FederationSettings, SiteData, silent
+from workbench.rehearsal.processes import stopping_on_signals
 from workbench.study_picture import ENDED
 
 FEATURES = 8
@@ -40,7 +41,7 @@ def measure_rounds(
             "bench_arguments", f"dimension {dimension}, sites {sites}, rounds {rounds}: allowed are {limits}"
         )
     names = [f"site-{chr(ord('a') + index)}" if sites <= 26 else f"site-{index:02}" for index in range(sites)]
-    with tempfile.TemporaryDirectory(prefix="mitral-bench-") as folder:
+    with stopping_on_signals(), tempfile.TemporaryDirectory(prefix="mitral-bench-") as folder:
         root = Path(folder)
         settings = FederationSettings(name="bench", coordinator={"online_seconds": "60"})
         with Federation(root / "federation", names, settings, say) as federation:

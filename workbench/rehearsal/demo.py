@@ -19,6 +19,7 @@ from workbench.rehearsal.demo_data import FEDERATION, STUDY, DemoData, prepare_d
 from workbench.rehearsal.demo_references import References, compute_references
 from workbench.rehearsal.demo_screen import Screen
 from workbench.rehearsal.federation import Federation, FederationSettings
+from workbench.rehearsal.processes import stopping_on_signals
 from workbench.study_picture import ENDED, masked_bytes
 
 DIFFERENCE_ALLOWED = 0.002  # in AUC, between the secure federation and the float64 reference
@@ -49,7 +50,7 @@ def run_demo(options: DemoOptions, screen: Screen) -> JsonObject:
         Unavailable: ``rehearsal_failed`` or ``rehearsal_timeout``.
     """
     started = time.monotonic()
-    with _folder(options.keep) as (work, results):
+    with stopping_on_signals(), _folder(options.keep) as (work, results):
         screen.say(f"data: {options.dataset}, cut into hospitals")
         data = prepare_data(work / "data", options.dataset, options.data, options.sites, options.rounds, options.seed)
         if options.kill is not None and options.kill not in data.sites:
