@@ -1,5 +1,6 @@
 """`mitral bench`: the figures of the benchmark page, measured on this machine."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,6 +40,22 @@ def secure_aggregation(
     with extra("workbench"):
         from workbench.benchmarks import secagg
     _print(secagg.run(sites, dimension, dropouts, bits, repeats=repeats), json)
+
+
+@app.command("heart-disease")
+def heart_disease(
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The folder with the four hospitals' files.")],
+    splits: Annotated[int, typer.Option("--splits", min=1, help="How many random splits of the patients.")] = 20,
+    json: JsonOption = False,
+) -> None:
+    """Compare federated, pooled and single-hospital training on four real hospitals, on the same test patients."""
+    with extra("workbench"):
+        from workbench.benchmarks import heart_disease as benchmark
+    report = benchmark.run(data, splits, output.remark)
+    if json:
+        output.as_json(report)
+    else:
+        output.line(benchmark.table(report))
 
 
 def _print(report: JsonObject, json: bool) -> None:

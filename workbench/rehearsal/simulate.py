@@ -35,7 +35,7 @@ from site_agent.training.evaluation import outputs, score
 from site_agent.training.local_steps import local_steps, update_of
 from workbench.initial_model import build_initial_model
 
-MOST_PASSES = 8
+MOST_PASSES = 6
 SiteCases = dict[DataPart, Cases]
 Rows = NDArray[Any]
 OnRound = Callable[[int, JsonObject | None], None]
@@ -98,7 +98,7 @@ def local(plan: Plan, manifests: Mapping[str, DatasetManifest], site: str) -> Si
     """Train the same plan at one hospital alone, with its own statistics; tested on the patients of all hospitals.
 
     A small hospital has fewer batches in a pass. So that it is not beaten for want of steps, it gets as many passes as
-    give it the steps of the largest one (at most eight times as many), and does not stop early.
+    give it the steps of the largest one (at most six times as many), and does not stop early.
     """
     sites = load_sites(plan, manifests)
     batches = {name: _batches(plan, len(cases["training"])) for name, cases in sites.items()}

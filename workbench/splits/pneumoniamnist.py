@@ -105,7 +105,7 @@ def default_settings() -> JsonObject:
             "model": {"name": "small_cnn"},
         },
         training={
-            "rounds": 12,
+            "rounds": 10,
             "local_epochs": 1,
             "batch_size": 32,
             "optimizer": "adam",
