@@ -52,7 +52,8 @@ def test_the_report_holds_what_it_promises(demo: Finished) -> None:
     assert 0.9 < report["pooled_auc"] <= 1
     assert set(report["local_auc"]) == set(report["sites"])
     assert len(report["sites"]) == 4
-    assert report["rounds"] == 12
+    assert 5 <= report["rounds"] <= 12  # it may converge before
+    assert len(report["survivors_per_round"]) == report["rounds"]
     assert 0 < report["seconds"] < LONGEST_SECONDS
     assert set(report["bytes_out"]) == set(report["sites"])
     assert all(count > 0 for count in report["bytes_out"].values())
@@ -65,7 +66,7 @@ def test_the_killed_site_is_missed_in_its_rounds_and_comes_back(demo: Finished) 
     survivors = demo.report["survivors_per_round"]
     assert survivors[0] == 4
     assert 3 in survivors[1:3]  # killed with -9 in round 2
-    assert survivors[-1] == 4  # started again in round 4
+    assert 4 in survivors[4:]  # started again in round 4
     assert "south: agent killed with -9 in round 2" in demo.screen
 
 

@@ -146,7 +146,7 @@ class Scene:
             for process in agent.family():
                 process.resume()
         everybody = set(self.federation.sites)
-        self.federation.wait_until(lambda: everybody <= self.online(), "all sites are online", 120)
+        self.federation.wait_until(lambda: everybody <= self.federation.online(), "all sites are online", 120)
 
     def settle(self) -> None:
         """Wait until no round is under way."""
@@ -213,13 +213,7 @@ class Scene:
     def bring_back(self, *sites: str) -> None:
         """Start killed agents again and wait until the coordinator has heard of them."""
         for site in sites:
-            self.federation.agents[site].start()
-        self.federation.wait_until(lambda: set(sites) <= self.online(), f"{sites} are online", 60)
-
-    def online(self) -> set[str]:
-        """Return the sites the coordinator takes for online."""
-        with self.federation.client(admin=True) as client:
-            return {str(one["site"]) for one in client.sites() if one["online"]}
+            self.federation.bring_back(site)
 
 
 def prepared_scene(federation: Federation, study: str, grace_seconds: int) -> Scene:

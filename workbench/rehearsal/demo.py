@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.canonical import JsonObject
-from shared.errors import InputError, Unavailable
+from shared.errors import InputError, MitralError, Unavailable
 from shared.protocol.study import Plan, RoundView, StudyView
 from workbench.audit import verify_export
+from workbench.client import CoordinatorClient
 from workbench.model_card import MODEL_FILE, fetch_model
 from workbench.rehearsal.demo_data import FEDERATION, STUDY, DemoData, prepare_data
 from workbench.rehearsal.demo_references import References, compute_references
@@ -128,14 +129,24 @@ def _follow(federation: Federation, kill: str | None, screen: Screen) -> StudyVi
                 killed = True
                 screen.say(f"{kill}: agent killed with -9 in round {newest}")
             if kill is not None and newest >= RESTART_IN_ROUND and not restarted:
-                federation.agents[kill].start()
                 restarted = True
                 screen.say(f"{kill}: agent started again in round {newest}")
+                _bring_back(federation, client, kill, screen)
             screen.show(view, sites)
             if view.state in ENDED:
                 return view
             _check_alive(federation, kill if killed and not restarted else None)
     raise Unavailable("rehearsal_timeout", f"the study did not end; logs: {federation.logs}")
+
+
+def _bring_back(federation: Federation, client: CoordinatorClient, site: str, screen: Screen) -> None:
+    """Start a killed agent. The study rests meanwhile: a round of the demo is shorter than the start of a process."""
+    with contextlib.suppress(MitralError):  # it may have ended in this very moment
+        client.command(STUDY, "pause")
+    federation.bring_back(site)
+    screen.say(f"{site}: back, nothing lost; the study goes on")
+    with contextlib.suppress(MitralError):
+        client.command(STUDY, "start")
 
 
 def _check_alive(federation: Federation, killed: str | None) -> None:

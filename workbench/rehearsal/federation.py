@@ -245,6 +245,21 @@ class Federation:
         environment = {**self.environment, "MITRAL_ACCESS": str(self.researcher_access)}
         return run_once("mitral", *arguments, environment=environment, log=self.logs / "researcher-cli.log")
 
+    def online(self) -> set[str]:
+        """Return the sites that the coordinator takes for online."""
+        with self.client(admin=True) as client:
+            return {str(one["site"]) for one in client.sites() if one["online"]}
+
+    def bring_back(self, site: str, seconds: float = 120) -> None:
+        """Start a site's agent again, if it does not run, and wait until the coordinator has heard of it."""
+        before = self._last_seen(site)
+        self.agents[site].start()
+        self.wait_until(lambda: self._last_seen(site) != before and site in self.online(), f"{site} is back", seconds)
+
+    def _last_seen(self, site: str) -> object:
+        with self.client(admin=True) as client:
+            return next(one["last_seen_at"] for one in client.sites() if one["site"] == site)
+
     def roster_hash(self) -> str:
         """Return the newest roster's hash, as an auditor would have to know it from elsewhere."""
         with self.client(admin=True) as client:
