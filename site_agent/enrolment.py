@@ -31,7 +31,7 @@ from site_agent.state_folder import StateFolder
 from site_agent.storage import enrolment as rows
 from site_agent.storage.database import Database
 from site_agent.storage.enrolment import StoredEnrolment
-from site_agent.tls import load_client_certificate, server_context
+from site_agent.tls import load_client_certificate
 
 ASK_SECONDS = 1.0
 RandomBytes = Callable[[int], bytes]
@@ -242,8 +242,3 @@ def enrol(
             return Enrolled(stored.site, stored.federation, stored.fingerprint, approved=False)
         pause = backoff.next_seconds(getattr(failure, "retry_after_seconds", None)) if failure else ASK_SECONDS
         stop.wait(min(pause, left))
-
-
-def enrolment_context(stored: StoredEnrolment) -> ssl.SSLContext:
-    """Return the TLS context of the enrolment routes: the invitation's root, no certificate of our own yet."""
-    return server_context(stored.root, None)

@@ -12,7 +12,7 @@ from shared.secagg.roster import RosterChanges
 from site_agent.coordinator_client import CoordinatorClient
 from site_agent.identity import SiteIdentity
 from site_agent.signing import sign_and_queue
-from site_agent.storage import notices, rosters
+from site_agent.storage import rosters
 from site_agent.storage.database import Database, Transaction
 from site_agent.storage.rosters import StoredRoster
 
@@ -150,8 +150,3 @@ def _check_bundle(
     check_own_entry(roster, identity)
     if active is None and maths.coordinator_key(roster) != identity.coordinator_idk:
         raise PeerFault("roster_own_entry", "the roster names another coordinator than the enrolment did")
-
-
-def note_fault(tx: Transaction, command: RosterCommand, fault: PeerFault, now_text: str) -> None:
-    """Keep a notice about a roster that must not be approved."""
-    notices.add_notice(tx, fault.code, f"roster {command.version}", fault.detail, now_text)

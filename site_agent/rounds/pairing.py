@@ -16,7 +16,7 @@ from shared.secagg.roster import kem_keys, site_keys
 from site_agent.approvals import read_consent
 from site_agent.rounds.session import Session, pairings_in_use
 from site_agent.signing import sign_and_queue
-from site_agent.storage import pairings, rosters
+from site_agent.storage import outbox, pairings, rosters
 from site_agent.storage.database import Transaction
 from site_agent.storage.rosters import StoredRoster
 
@@ -45,7 +45,7 @@ def answer(session: Session, work: PairingCommand, now: datetime) -> None:
             )
         own = pairings.read_own(tx, work.study)
         fits = own is not None and own.roster_hash == active.roster_hash and set(members) <= set(own.halves)
-        if own is not None and fits and own.serial >= work.serial:
+        if own is not None and fits and own.serial >= work.serial and not outbox.is_rejected(tx, own.pairing_hash):
             return
         serial = max(work.serial, 1 if own is None else own.serial + 1)
         halves = {member: Secret(session.random(SECRET_BYTES)) for member in members}

@@ -34,9 +34,14 @@ def read_next(tx: Transaction) -> OutboxItem | None:
     return None if row is None else OutboxItem(*row)
 
 
-def is_pending(tx: Transaction, seq: int) -> bool:
-    """Return whether a message still has to be delivered."""
-    return tx.value("SELECT 1 FROM outbox WHERE seq = :seq AND state = 'pending'", seq=seq) is not None
+def is_rejected(tx: Transaction, digest: str) -> bool:
+    """Return whether the coordinator refused the message with this payload digest for good."""
+    found = tx.value(
+        "SELECT 1 FROM outbox o JOIN signed_message m ON m.seq = o.seq"
+        " WHERE m.digest = :digest AND o.state = 'rejected'",
+        digest=digest,
+    )
+    return found is not None
 
 
 def count_pending(tx: Transaction) -> int:

@@ -53,11 +53,6 @@ def add_outcome(tx: Transaction, outcome: StoredOutcome, log_index: int) -> None
     )
 
 
-def has_outcome(tx: Transaction, ctx_hash: str) -> bool:
-    """Return whether a context has ended with an outcome."""
-    return tx.value("SELECT 1 FROM outcome WHERE ctx_hash = :ctx_hash", ctx_hash=ctx_hash) is not None
-
-
 def add_model_version(tx: Transaction, study: str, model: str, outcome: int, origin: str) -> None:
     """Note that a model version was accepted; a version that comes back keeps its first reason."""
     tx.run(
