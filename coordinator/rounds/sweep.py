@@ -52,12 +52,19 @@ def sweep_study(desk: Desk, study_id: str) -> datetime | None:
 
 
 def sweep_files(desk: Desk) -> None:
-    """Delete what ended rounds left on disk, when a crash came between the commit and the deletion (attack row 26)."""
+    """Delete what a crash between a commit and its deletion left on disk (attack row 26).
+
+    That is everything of ended rounds, and the uploads of those who were left out of a survivor set.
+    """
     with desk.database.reading("list live rounds") as tx:
-        live = {round_.ctx_hash for round_ in rounds.read_all_live(tx)}
+        live = {round_.ctx_hash: round_ for round_ in rounds.read_all_live(tx)}
     for ctx_hash in desk.uploads.contexts():
-        if ctx_hash not in live:
+        round_ = live.get(ctx_hash)
+        if round_ is None:
             desk.uploads.wipe(ctx_hash)
+        elif round_.stmt is not None:
+            for site in set(round_.ctx.sites) - set(round_.survivors):
+                desk.uploads.wipe_site(ctx_hash, site)
 
 
 def _step(desk: Desk, study: Study, round_: Round | None) -> tuple[bool, datetime | None]:

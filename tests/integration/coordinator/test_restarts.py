@@ -155,6 +155,25 @@ def test_after_publishing_but_before_the_files_are_gone(running: Running, monkey
     assert (done.state, counted(scene, done)) == ("PUBLISHED", list(SITES))
 
 
+def test_a_late_upload_that_a_crash_left_behind_is_deleted_unread(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, plan = running
+    ctx = scene.live(plan).ctx
+    scene.sites["site-c"].put_chunk(ctx, 0)
+    for name in ("site-a", "site-b", "site-d"):
+        scene.sites[name].upload(ctx)
+    crash_at(monkeypatch, type(scene.coordinator.uploads), "wipe_site")
+    with pytest.raises(Crashed):
+        scene.pass_time(5)
+    monkeypatch.undo()
+    folder = scene.coordinator.uploads.folder(ctx.ctx_hash, "site-c")
+    assert folder.exists()
+    scene.restart()
+    assert not folder.exists()
+    assert counted(scene, run_out(scene, plan)) == ["site-a", "site-b", "site-d"]
+
+
 def test_a_round_goes_on_through_a_restart_before_every_single_step(scene: Scene) -> None:
     plan = scene.submit(training={"rounds": 1})
     for site in scene.sites.values():
