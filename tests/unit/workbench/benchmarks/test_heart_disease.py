@@ -36,6 +36,7 @@ def test_missing_data_is_named() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_federated_learning_is_as_good_as_pooled_on_real_hospitals() -> None:
     report = heart_disease.run(SOURCE)
     assert report["splits"] >= 20
