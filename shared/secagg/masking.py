@@ -17,7 +17,7 @@ from shared.crypto.keystream import Keystream, KeystreamBlock, Words
 from shared.errors import Misuse
 from shared.secagg.checksum import Checksum
 from shared.secagg.layout import BLOCK_ELEMENTS, VectorLayout
-from shared.secagg.packing import Packer
+from shared.secagg.packing import pack_into
 from shared.secagg.pair_secrets import in_order, mask_sign, self_key, stream_key
 from shared.secagg.quantization import Quantizer, check_clips
 from shared.secagg.tail import CHECKSUM, encode_tail
@@ -104,7 +104,6 @@ def mask_update(
     words = _PlainWords(context.ctx_hash, layout, update, quantizer, tail)
     plus, minus = context.take_streams()
     block: Words = np.empty(min(BLOCK_ELEMENTS, layout.chunk_elements), layout.word)
-    packer = Packer(layout.b, len(block))
     packed = np.empty(min(layout.chunk_elements, layout.padded) * layout.b // 8, np.uint8)
     hashes = []
     for index in range(layout.chunk_count):
@@ -113,7 +112,7 @@ def mask_update(
             masked = block[: min(BLOCK_ELEMENTS, size - offset)]
             words.fill(start + offset, masked)
             words.scratch.add_into(masked, plus, minus)
-            packer.pack_into(masked, packed[offset * layout.b // 8 :])
+            pack_into(masked, layout.b, packed[offset * layout.b // 8 :])
         chunk = packed.data[: layout.chunk_bytes(index)]
         hashes.append(hashlib.sha256(chunk).hexdigest())
         sink(index, chunk)

@@ -1,16 +1,22 @@
-"""Words to wire bytes and back: the low b bits of each, little-endian, without gaps (PROTOCOLS A8)."""
+"""Words to wire bytes and back: the low b bits of each, little-endian, without gaps (PROTOCOLS A8).
 
+`PackedSum` adds packed vectors and unpacks their sum, once, instead of every vector.
+"""
+
+from collections.abc import Sequence
 from math import gcd
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.crypto.keystream import Words
 from shared.errors import Misuse, PeerFault
-from shared.secagg.layout import word_type
+from shared.secagg.layout import BLOCK_ELEMENTS, word_type
 
 Buffer = bytes | bytearray | memoryview
 _GROUP = 16  # 16 elements of b bits are b little-endian 16-bit units, whatever b is
+_PIECE = 3 * 2**13  # 32-bit units: small enough for the sums of a piece to stay in the cache while vectors are added
 
 
 def packed_bytes(count: int, b: int) -> int:
@@ -24,7 +30,7 @@ def pack(words: Words, b: int) -> bytes:
     padded = np.zeros(-(-len(words) // _GROUP) * _GROUP, word_type(b))
     padded[: len(words)] = words
     out = np.zeros(len(padded) * b // 8, np.uint8)
-    Packer(b, len(padded)).pack_into(padded, out)
+    pack_into(padded, b, out)
     return out[: packed_bytes(len(words), b)].tobytes()
 
 
@@ -44,60 +50,124 @@ def unpack(packed: Buffer, b: int, count: int) -> Words:
     return _unpack_any(padded.view("<u2").reshape(-1, b), b)[:count]
 
 
-class Packer:
-    """Packs blocks of words through memory of its own."""
-
-    def __init__(self, b: int, capacity: int) -> None:
-        """Prepare for blocks of up to `capacity` words of `b` bits."""
-        self._b = b
-        self._pairs = np.empty((2, capacity // 2) if b == 24 else (2, 0), np.uint64)
-
-    def pack_into(self, words: Words, out: NDArray[np.uint8]) -> None:
-        """Pack `words`, a multiple of 16, into the first bytes of `out`. Bits of a word above b do not matter.
-
-        Raises:
-            Misuse: ``vector_layout`` for another number of words or too small an `out`.
-        """
-        size = len(words) * self._b // 8
-        if len(words) % _GROUP or len(out) < size:
-            raise Misuse("vector_layout", f"cannot pack {len(words)} words into {len(out)} bytes")
-        if self._b in {16, 32}:
-            np.copyto(out[:size].view(f"<u{self._b // 8}"), words)
-        elif self._b == 24:
-            self._pack_24(words, out[:size].view("<u2"))
-        else:
-            _pack_any(words, self._b, out[:size].view("<u2").reshape(-1, self._b))
-
-    def _pack_24(self, words: Words, units: NDArray[np.uint16]) -> None:
-        """Close the gap between two words at a time, then copy the three 16-bit units of each pair."""
-        low, high = self._pairs[:, : len(words) // 2]
-        pairs = words.view("<u8")
-        np.bitwise_and(pairs, 0xFFFFFF, out=low)
-        np.right_shift(pairs, 8, out=high)
-        np.bitwise_and(high, 0xFFFFFF000000, out=high)
-        np.bitwise_or(low, high, out=low)
-        for unit in range(3):
-            np.copyto(units[unit::3], low.view("<u2")[unit::4])
-
-
-def add_packed(total: Words, packed: Buffer, b: int) -> None:
-    """Add the packed words of `packed`, as many as `total` has (a multiple of 16), to it; bits above b are undefined.
+def pack_into(words: Words, b: int, out: NDArray[np.uint8]) -> None:
+    """Pack `words`, a multiple of 16 of them, into the first bytes of `out`. Bits of a word above b do not matter.
 
     Raises:
-        PeerFault: ``chunk_size``.
+        Misuse: ``vector_layout`` for another number of words or too small an `out`.
     """
-    if len(packed) * 8 != len(total) * b:
-        raise PeerFault("chunk_size", f"a chunk of {len(total)} words of {b} bits has not {len(packed)} bytes")
+    size = len(words) * b // 8
+    if len(words) % _GROUP or len(out) < size:
+        raise Misuse("vector_layout", f"cannot pack {len(words)} words into {len(out)} bytes")
     if b in {16, 32}:
-        np.add(total, np.frombuffer(packed, f"<u{b // 8}"), out=total)
-    elif b == 24:
-        # Each word is read together with the first byte of the next one: bits above b never matter. Only the last word
-        # has no next one.
-        words: NDArray[np.uint32] = np.ndarray((len(total) - 1,), "<u4", packed, 0, (3,))
-        np.add(total[:-1], words, out=total[:-1])
-        total[-1:] += np.uint32(int.from_bytes(packed[-3:], "little"))
+        np.copyto(out[:size].view(f"<u{b // 8}"), words)
+    elif b % 8 == 0:
+        for place in range(b // 8):
+            np.copyto(out[place : size : b // 8], words.view(np.uint8)[place :: words.itemsize])
     else:
-        np.add(total, unpack(packed, b, len(total)), out=total)
+        _pack_any(words, b, out[:size].view("<u2").reshape(-1, b))
+
+
+class PackedSum(Protocol):
+    """A running sum of packed vectors modulo 2^b."""
+
+    def reset(self, count: int) -> None:
+        """Start from zero, for vectors of `count` words, a multiple of 16."""
+
+    def add(self, packed: Sequence[Buffer]) -> None:
+        """Add whole packed vectors, several at a time: that saves passes over the sum.
+
+        Raises:
+            PeerFault: ``chunk_size`` for a vector of another length.
+        """
+
+    def block(self, start: int, count: int) -> Words:
+        """Return `count` words of the sum from `start` on, both multiples of 16; bits above b are undefined.
+
+        At most 2^16 words at a time. The array may be changed and is valid until the next call.
+        """
+
+
+def packed_sum(b: int, capacity: int) -> PackedSum:
+    """Return a sum for vectors of up to `capacity` words of `b` bits, with its memory allocated."""
+    return _Sum24(capacity) if b == 24 else _SumAny(b, capacity)
+
+
+class _SumAny:
+    """Adds the words themselves; for 16 and 32 bits the packed bytes already are the words."""
+
+    def __init__(self, b: int, capacity: int) -> None:
+        self._b = b
+        self._memory: Words = np.empty(capacity, word_type(b))
+        self._total = self._memory
+
+    def reset(self, count: int) -> None:
+        self._total = self._memory[:count]
+        self._total[:] = 0
+
+    def add(self, packed: Sequence[Buffer]) -> None:
+        for vector in packed:
+            _check_size(vector, len(self._total), self._b)
+            if self._b in {16, 32}:
+                words: Words = np.frombuffer(vector, f"<u{self._b // 8}")
+            else:
+                words = unpack(vector, self._b, len(self._total))
+            np.add(self._total, words, out=self._total)
+
+    def block(self, start: int, count: int) -> Words:
+        return self._total[start : start + count]
+
+
+class _Sum24:
+    """Adds 24-bit words three 32-bit units (four words) at a time, without unpacking each vector.
+
+    Of the units w0, w1, w2 the words are w0, w0 >> 24 | w1 << 8, w1 >> 16 | w2 << 16 and w2 >> 8, all modulo 2^24.
+    Shifts to the left commute with the sum modulo 2^32, shifts to the right do not: so the sums of the units and the
+    sums of the units shifted right by 24, 16 and 8 are kept, and put together once at the end.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        piece = min(_PIECE, capacity * 3 // 4)
+        self._memory = np.empty((2, capacity * 3 // 4), np.uint32)
+        self._sums = self._memory
+        self._pattern = np.tile(np.array([24, 16, 8], np.uint32), piece // 3)
+        self._shifted = np.empty(piece, np.uint32)
+        self._words = np.empty(min(BLOCK_ELEMENTS, capacity), np.uint32)
+
+    def reset(self, count: int) -> None:
+        self._sums = self._memory[:, : count * 3 // 4]
+        self._sums[:] = 0
+
+    def add(self, packed: Sequence[Buffer]) -> None:
+        count = self._sums.shape[1]
+        for vector in packed:
+            _check_size(vector, count * 4 // 3, 24)
+        vectors = [np.frombuffer(vector, "<u4") for vector in packed]
+        for start in range(0, count, _PIECE):
+            units, high = self._sums[:, start : start + _PIECE]
+            pattern, shifted = self._pattern[: len(units)], self._shifted[: len(units)]
+            for whole in vectors:
+                piece = whole[start : start + _PIECE]
+                np.add(units, piece, out=units)
+                np.right_shift(piece, pattern, out=shifted)
+                np.add(high, shifted, out=high)
+
+    def block(self, start: int, count: int) -> Words:
+        units, high = self._sums[:, start * 3 // 4 : (start + count) * 3 // 4]
+        words, shifted = self._words[:count], self._words[1:count:4]
+        words[0::4] = units[0::3]
+        np.left_shift(units[1::3], 8, out=shifted)
+        np.add(shifted, high[0::3], out=shifted)
+        shifted = self._words[2:count:4]
+        np.left_shift(units[2::3], 16, out=shifted)
+        np.add(shifted, high[1::3], out=shifted)
+        words[3::4] = high[2::3]
+        return words
+
+
+def _check_size(packed: Buffer, count: int, b: int) -> None:
+    if len(packed) * 8 != count * b:
+        raise PeerFault("chunk_size", f"a chunk of {count} words of {b} bits has not {len(packed)} bytes")
 
 
 def _units_of_lane(lane: int, b: int) -> tuple[int, int, range]:

@@ -19,12 +19,13 @@ from shared.errors import Misuse, PeerFault
 from shared.secagg.checksum import Checksum
 from shared.secagg.layout import BLOCK_ELEMENTS, VectorLayout
 from shared.secagg.masking import open_streams
-from shared.secagg.packing import Buffer, add_packed
+from shared.secagg.packing import Buffer, packed_sum
 from shared.secagg.pair_secrets import in_order, mask_sign, self_key, stream_key
 from shared.secagg.tail import CHECKSUM, SITE_COUNT, decode_tail, tail_words
 
+HELD_CHUNKS = 4
 ChunkSource = Callable[[str, int], Buffer]
-"""Takes (site, chunk index), returns the packed chunk; the buffer may be used again when that thread calls again."""
+"""Takes (site, chunk index), returns the packed chunk; up to 4 of them are in use at once in each thread."""
 WordSink = Callable[[int, NDArray[np.int32]], None]
 """Takes (chunk index, main words of that chunk) in order of the chunks; the words are valid during the call only."""
 
@@ -117,36 +118,39 @@ class _ChunkUnmasker:
         self._job = job
         self._keys = keys
         self._source = source
-        self._sum: Words = np.empty(capacity, job.layout.word)
+        self._sum = packed_sum(job.layout.b, capacity)
         self._main = np.empty(capacity, np.int32)
         self._scratch = KeystreamBlock(job.layout.word, min(BLOCK_ELEMENTS, capacity))
 
     def unmask(self, index: int) -> _Chunk:
         layout = self._job.layout
         start, size = layout.chunk_start(index), layout.chunk_size(index)
-        total = self._masked_sum(index, size)
+        self._add_up(index, size)
         plus, minus = open_streams(self._keys, start * layout.word.itemsize)
         checksum = Checksum(self._job.ctx_hash, layout, start)
         main = max(0, min(layout.d - start, size))
+        rest: Words = np.empty(size - main, layout.word)
         for offset in range(0, size, BLOCK_ELEMENTS):
-            words = total[offset : offset + BLOCK_ELEMENTS]
+            words = self._sum.block(offset, min(BLOCK_ELEMENTS, size - offset))
             self._scratch.add_into(words, plus, minus)
             inner = words[: max(0, main - offset)]
+            outer, first = words[len(inner) :], max(0, offset - main)
+            np.bitwise_and(outer, (1 << layout.b) - 1, out=rest[first : first + len(outer)])
             checksum.add(inner, self._scratch)
             lift(inner, layout.b, self._main[offset : offset + len(inner)])
-        return _Chunk(self._main[:main], np.bitwise_and(total[main:], (1 << layout.b) - 1), checksum.values())
+        return _Chunk(self._main[:main], rest, checksum.values())
 
-    def _masked_sum(self, index: int, size: int) -> Words:
-        total = self._sum[:size]
-        total[:] = 0
-        for site in self._job.survivors:
-            chunk = self._source(site, index)
-            if len(chunk) != self._job.layout.chunk_bytes(index):
-                raise PeerFault("chunk_size", f"chunk {index} of {site} has {len(chunk)} bytes")
-            if hashlib.sha256(chunk).hexdigest() != self._job.chunk_sha256[site][index]:
-                raise PeerFault("chunk_hash", f"chunk {index} of {site} is not the one its manifest names")
-            add_packed(total, chunk, self._job.layout.b)
-        return total
+    def _add_up(self, index: int, size: int) -> None:
+        self._sum.reset(size)
+        for first in range(0, len(self._job.survivors), HELD_CHUNKS):
+            sites = self._job.survivors[first : first + HELD_CHUNKS]
+            chunks = [self._source(site, index) for site in sites]
+            for site, chunk in zip(sites, chunks, strict=True):
+                if len(chunk) != self._job.layout.chunk_bytes(index):
+                    raise PeerFault("chunk_size", f"chunk {index} of {site} has {len(chunk)} bytes")
+                if hashlib.sha256(chunk).hexdigest() != self._job.chunk_sha256[site][index]:
+                    raise PeerFault("chunk_hash", f"chunk {index} of {site} is not the one its manifest names")
+            self._sum.add(chunks)
 
 
 def _in_order(units: Sequence[_ChunkUnmasker], chunk_count: int) -> Generator[_Chunk]:

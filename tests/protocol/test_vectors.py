@@ -15,7 +15,7 @@ from shared.crypto.signed_envelope import payload_type, pre_authentication_encod
 from shared.protocol.round_context import Context
 from shared.secagg import pair_secrets, shamir
 from shared.secagg.masking import MaskingContext
-from shared.secagg.packing import add_packed, pack, unpack
+from shared.secagg.packing import pack, unpack
 from shared.secagg.unmasking import lift
 
 VECTORS: dict[str, str] = json.loads((Path(__file__).parents[1] / "vectors/sa1_vectors.json").read_text())
@@ -166,13 +166,3 @@ def test_uploads_hash() -> None:
     ]
     digest = tagged_hash("SA1 uploads", canonical_bytes(manifests)).hex()
     assert digest == VECTORS["uploads hash (manifest hashes d1, d2, d3 x 32)"]
-
-
-@pytest.mark.parametrize("b", [16, 20, 24, 32])
-def test_a_sum_of_packed_words_equals_the_sum_of_the_words(b: int) -> None:
-    rows = [np.arange(48, dtype=np.uint32) * factor for factor in (349525, 16777213, 7)]
-    words = [row.astype(np.uint16) if b == 16 else row for row in rows]
-    total = np.zeros_like(words[0])
-    for row in words:
-        add_packed(total, pack(row, b), b)
-    assert ((total - sum(words)) & ((1 << b) - 1) == 0).all()

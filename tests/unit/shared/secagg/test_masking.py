@@ -9,6 +9,7 @@ import pytest
 from shared.crypto.keystream import Keystream, KeystreamBlock, keystream_words
 from shared.errors import InputError, Misuse, PeerFault
 from shared.secagg import pair_secrets
+from shared.secagg.checksum import Checksum
 from shared.secagg.layout import VectorLayout
 from shared.secagg.masking import MaskingContext, mask_update
 from shared.secagg.packing import unpack
@@ -116,6 +117,24 @@ def test_a_vector_is_quantised_words_tail_checksums_and_all_masks() -> None:
         factors = keystream_words(pair_secrets.checksum_key(CTX, e), np.dtype(np.uint16), 0, 10)
         assert values["checksum"][e] == sum(map(int, expected * factors)) % 2**16
     assert plain[15] == 0
+
+
+@pytest.mark.parametrize("b", [8, 16, 20, 24, 32])
+def test_checksums_are_the_sums_of_the_protocol(b: int) -> None:
+    layout = VectorLayout(1000, (CHECKSUM_ITEM,), b, 3, 256)
+    words = np.random.default_rng(b).integers(0, 2**32, 1000, np.uint32).astype(layout.word)
+    scratch = KeystreamBlock(layout.word, 256)
+    whole, parts = Checksum(CTX, layout), [Checksum(CTX, layout, start) for start in (0, 256)]
+    for start in range(0, 1000, 100):
+        whole.add(words[start : start + 100], scratch)
+    parts[0].add(words[:256], scratch)
+    for start in (256, 512, 768):
+        parts[1].add(words[start : start + 256], scratch)
+    for e in range(4):
+        factors = keystream_words(pair_secrets.checksum_key(CTX, e), layout.word, 0, 1000)
+        expected = sum(word * factor for word, factor in zip(words.tolist(), factors.tolist(), strict=True))
+        assert whole.values()[e] == expected % 2**b
+        assert sum(part.values()[e] for part in parts) % 2**b == expected % 2**b
 
 
 def test_padding_is_masked_too() -> None:

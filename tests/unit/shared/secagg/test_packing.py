@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from shared.errors import Misuse, PeerFault
 from shared.secagg.layout import VectorLayout, word_type
-from shared.secagg.packing import Packer, add_packed, pack, packed_bytes, unpack
+from shared.secagg.packing import pack, pack_into, packed_bytes, packed_sum, unpack
 from shared.secagg.tail import TailItem
 
 
@@ -19,23 +19,43 @@ def test_packing_keeps_the_low_bits_in_little_endian_order(b: int, numbers: list
     assert unpack(packed, b, len(words)).tolist() == low
 
 
-@given(st.integers(8, 32), st.integers(1, 6), st.integers(1, 9), st.integers(0, 2**32 - 1))
-def test_packed_vectors_add_up_without_unpacking(b: int, groups: int, sites: int, seed: int) -> None:
+@given(st.integers(8, 32), st.integers(1, 6), st.lists(st.integers(1, 5), max_size=4), st.integers(0, 2**32 - 1))
+def test_packed_vectors_add_up_without_unpacking(b: int, groups: int, batches: list[int], seed: int) -> None:
     generator = np.random.default_rng(seed)
-    rows = [generator.integers(0, 2**32, 16 * groups, np.uint32).astype(word_type(b)) for _ in range(sites)]
-    total = np.zeros(16 * groups, word_type(b))
-    for row in rows:
-        add_packed(total, memoryview(pack(row, b)), b)
-    expected = sum(row.astype(np.uint64) for row in rows)
-    np.testing.assert_array_equal(total & ((1 << b) - 1), expected & np.uint64((1 << b) - 1))
+    total = packed_sum(b, 16 * groups + 64)
+    for count in (16 * groups + 64, 16 * groups):  # the second sum must not remember the first
+        total.reset(count)
+        expected = np.zeros(count, np.uint64)
+        for batch in batches:
+            rows = [generator.integers(0, 2**32, count, np.uint32).astype(word_type(b)) for _ in range(batch)]
+            total.add([memoryview(pack(row, b)) for row in rows])
+            for row in rows:
+                expected = expected + row.astype(np.uint64)
+        for start, size in ((0, count), (16, count - 16), (0, 16)):
+            words = total.block(start, size).copy() & ((1 << b) - 1)
+            np.testing.assert_array_equal(words, expected[start : start + size] & np.uint64((1 << b) - 1))
+
+
+def test_a_sum_of_24_bit_words_over_many_pieces() -> None:
+    count = 3 * 2**15 + 48
+    rows = [np.random.default_rng(seed).integers(0, 2**32, count, np.uint32) for seed in range(3)]
+    total = packed_sum(24, count)
+    total.reset(count)
+    total.add([pack(row, 24) for row in rows])
+    expected = (rows[0] + rows[1] + rows[2]) & 0xFFFFFF
+    for start in range(0, count, 2**15):
+        size = min(2**15, count - start)
+        np.testing.assert_array_equal(total.block(start, size) & 0xFFFFFF, expected[start : start + size])
 
 
 @pytest.mark.parametrize("b", [16, 20, 24, 32])
 def test_chunks_of_the_wrong_size_are_refused(b: int) -> None:
     packed = pack(np.zeros(32, word_type(b)), b)
+    total = packed_sum(b, 64)
+    total.reset(32)
     for wrong in (packed[:-1], packed + b"\0", b""):
         with pytest.raises(PeerFault) as refused:
-            add_packed(np.zeros(32, word_type(b)), wrong, b)
+            total.add([packed, wrong])
         assert refused.value.code == "chunk_size"
         with pytest.raises(PeerFault):
             unpack(wrong, b, 32)
@@ -43,9 +63,9 @@ def test_chunks_of_the_wrong_size_are_refused(b: int) -> None:
 
 def test_blocks_that_cannot_be_packed() -> None:
     with pytest.raises(Misuse):
-        Packer(24, 32).pack_into(np.zeros(15, np.uint32), np.zeros(100, np.uint8))
+        pack_into(np.zeros(15, np.uint32), 24, np.zeros(100, np.uint8))
     with pytest.raises(Misuse):
-        Packer(24, 32).pack_into(np.zeros(16, np.uint32), np.zeros(47, np.uint8))
+        pack_into(np.zeros(16, np.uint32), 24, np.zeros(47, np.uint8))
 
 
 @pytest.mark.parametrize(
