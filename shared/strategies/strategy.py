@@ -10,7 +10,7 @@ from shared.errors import InputError, PeerFault
 from shared.model_state import Array, Layout
 from shared.protocol.study import Plan
 
-BLOCK = 2**20  # elements; the intermediate float64 vectors stay small beside a large model
+BLOCK = 2**16  # elements; the intermediate float64 vectors stay in the processor's cache
 
 
 class Strategy(Protocol):

@@ -27,7 +27,6 @@ from site_agent.rounds.machine import State
 from site_agent.rounds.masked_update import vector_layout_of
 from site_agent.rounds.session import Session, wipe_round
 from site_agent.signing import sign_and_queue
-from site_agent.state_folder import write_whole
 from site_agent.storage import outbox, outcomes, rosters, rounds, studies
 from site_agent.storage.outcomes import StoredOutcome
 from site_agent.storage.rosters import StoredRoster
@@ -229,7 +228,7 @@ def accept_model(session: Session, plan: Plan, active: StoredRoster, published: 
     if sha256_hex(raw) != wanted:
         found = sha256_hex(raw)
         raise PeerFault("model_differs", f"the sum of outcome {published.index} leads to {found}, not to {wanted}")
-    write_whole(session.folder.model(wanted), [raw], durable=False)  # whoever reads it checks its digest
+    session.keep_model(wanted, raw)
     _forget_models(session, keep={before, wanted, plan.initial_model})
     return "recomputed"
 

@@ -15,7 +15,7 @@ from site_agent.coordinator_client import CoordinatorClient
 from site_agent.identity import SiteIdentity
 from site_agent.logs import Log
 from site_agent.rounds.machine import Event, next_state
-from site_agent.state_folder import StateFolder
+from site_agent.state_folder import StateFolder, write_whole
 from site_agent.storage import notices, pairings, rounds
 from site_agent.storage.database import Database, Transaction
 from site_agent.storage.rounds import StoredRound
@@ -80,6 +80,7 @@ class Session:
     log: Log
     queued: Callable[[], None] = field(default=lambda: None)  # wakes the delivering loop
     skew: Skew = field(default_factory=Skew)
+    checked_models: dict[str, tuple[int, int]] = field(default_factory=dict)  # whose file this process has hashed
     layouts: dict[str, Layout] = field(default_factory=dict)  # study -> its model's tensors: the same in every version
     sealed_here: set[int] = field(
         default_factory=set
@@ -113,12 +114,26 @@ class Session:
         """
         path = self.folder.model(model)
         if path.exists():
+            if self.checked_models.get(model) == _identity(path):
+                return path
             with path.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() == model:
+                    self.checked_models[model] = _identity(path)
                     return path
             path.unlink()  # left half written by a power failure
         self.client.download_blob(model, path)
+        self.checked_models[model] = _identity(path)
         return path
+
+    def keep_model(self, model: str, raw: bytes) -> None:
+        """Keep the bytes of a model version that was just computed and found to have this digest.
+
+        Raises:
+            Unavailable: ``disk_full``.
+        """
+        path = self.folder.model(model)
+        write_whole(path, [raw], durable=False)  # whoever reads it after a restart checks its digest
+        self.checked_models[model] = _identity(path)
 
     def read_model(self, model: str) -> bytes:
         """Return the bytes of a model version; raises like `model_file`."""
@@ -136,6 +151,11 @@ class Session:
         Nothing that protects anybody hangs on it: contexts run out by this site's own clock.
         """
         return seconds_until(deadline, self.clock.now()) + self.skew.seconds
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
 
 
 def wipe_round(tx: Transaction, stored: StoredRound, because: str) -> None:
