@@ -54,16 +54,24 @@ class Armed:
 
 
 class Saboteur(Armed):
-    """Strikes every place once: each request of each site, or each point of each side. It stays from op to op."""
+    """Strikes every place once: each request of each site, or each point of each side. It stays from op to op.
 
-    def __init__(self, kind: FaultKind, prefix: str = "") -> None:
+    `prefix` limits it to some places, `victim` to one site's.
+    """
+
+    def __init__(self, kind: FaultKind, prefix: str = "", victim: str | None = None) -> None:
         super().__init__(None)
-        self._kind, self._prefix = kind, prefix
+        self._kind, self._prefix, self._victim = kind, prefix, victim
         self.struck: set[str] = set()
 
     def strikes(self, kinds: Collection[FaultKind], where: str, who: str) -> FaultKind | None:
         place = f"{who}: {where}" if self._kind in NETWORK else where
-        if self._kind not in kinds or not where.startswith(self._prefix) or place in self.struck:
+        if (
+            self._kind not in kinds
+            or self._victim not in {None, who}
+            or not where.startswith(self._prefix)
+            or place in self.struck
+        ):
             return None
         self.struck.add(place)
         return self._kind
