@@ -127,7 +127,13 @@ def auc_error_bound(counts: Counts) -> float:
 
 
 def exact_auc(scores: NDArray[np.float64], labels: Counts) -> float:
-    """Return the AUC (Mann-Whitney, ties one half) of one score per case against binary labels; the reference."""
+    """Return the AUC (Mann-Whitney, ties one half) of one score per case against binary labels; the reference.
+
+    Raises:
+        Unavailable: ``metrics_too_few_cases`` when one of the classes has no case.
+    """
+    if not 0 < int((labels == 1).sum()) < len(labels):
+        raise Unavailable("metrics_too_few_cases", f"{len(labels)} cases of one class have no AUC")
     order = np.argsort(scores, kind="stable")
     ordered = scores[order]
     starts = np.concatenate(([True], ordered[1:] != ordered[:-1]))

@@ -38,6 +38,12 @@ def test_exact_auc_equals_scikit_learn(seed: int) -> None:
     assert exact_auc(scores, labels) == pytest.approx(reference.roc_auc_score(labels, scores), abs=1e-12)
 
 
+@pytest.mark.parametrize("labels", [[], [1, 1], [0, 0]])
+def test_one_class_has_no_auc(labels: list[int]) -> None:
+    with pytest.raises(Unavailable, match="metrics_too_few_cases"):
+        exact_auc(np.zeros(len(labels)), np.array(labels, np.int64))
+
+
 @given(st.integers(0, 2**32 - 1), st.sampled_from([2, 8, 32, 64, 256]), st.integers(20, 500))
 def test_the_histogram_auc_stays_within_its_bound(seed: int, bins: int, cases: int) -> None:
     scores, labels = random_case(seed, cases)
