@@ -2,12 +2,14 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from coordinator.blobs.uploads import Uploads
+from shared.crypto.signed_envelope import open_envelope, sign_envelope
 from shared.secagg.parameters import largest_quantum
 from site_agent.state_folder import StateFolder
 from tests.fault import invariants
@@ -46,7 +48,7 @@ def test_uploads_that_stay_at_the_coordinator(made: Simulation, monkeypatch: pyt
 
 
 def test_a_site_that_was_restored_from_an_old_copy(made: Simulation, tmp_path: Path) -> None:
-    """It trains and masks again for a context it uploaded to: two uploads on the wire, one number for two messages."""
+    """The lease moved on since the copy was made: the agent learns that its state is stale, and stops (A10)."""
     site = made.sites["site-a"]
     made.apply(Op("poll", 0))
     site.close()
@@ -60,8 +62,19 @@ def test_a_site_that_was_restored_from_an_old_copy(made: Simulation, tmp_path: P
     made.memory.chain.clear()
     with pytest.raises(AssertionError, match="stopped for good"):
         made.run(*[Op("work", 0)] * 2)
-    with pytest.raises(AssertionError, match="two different uploads left"):
-        invariants.check_wire(made)
+    assert "instance_conflict" in str(site.failure)
+
+
+def test_a_site_that_signs_two_survivor_sets(made: Simulation) -> None:
+    made.run(*[Op("everybody")] * 2)
+    sent = next(one for one in made.network.sent if "/decision/" in one.path)
+    identity = made.sites[sent.site].session.identity
+    body = open_envelope(sent.body, "decision", {sent.site: identity.idk.verify_key}).body
+    other = {**body, "stmt": {**body["stmt"], "U": body["stmt"]["U"][:2]}}
+    forged = sign_envelope("decision", other, sent.site, identity.idk)
+    made.network.sent.append(replace(sent, body=forged))
+    with pytest.raises(AssertionError, match="signed two survivor sets"):
+        made.apply(Op("sweep"))
 
 
 def test_a_log_that_changes(made: Simulation) -> None:
@@ -88,6 +101,6 @@ def test_an_answer_that_hides_a_bug(made: Simulation, monkeypatch: pytest.Monkey
 
 
 def test_a_study_that_cannot_finish(made: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coordinator.rounds.confirm_survivors.is_accepted", lambda *_: False)
-    with pytest.raises(AssertionError, match=r"paused|nothing is due"):
+    monkeypatch.setattr("coordinator.cohort.mutually_covering", lambda *_: [])
+    with pytest.raises(AssertionError, match="nothing is due and nothing moves"):
         made.finish()

@@ -19,7 +19,7 @@ _COORDINATOR = {
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_site_is_killed_at_every_commit_and_request(when: str) -> None:
-    with simulation(paired=False) as made:
+    with simulation(3, paired=False) as made:
         made.saboteur = saboteur = Saboteur("site killed", when)
         made.finish()
         expected = (_SITE | _REQUESTS | {"PUT attestation"}) - {"store study"}
@@ -29,18 +29,18 @@ def test_a_site_is_killed_at_every_commit_and_request(when: str) -> None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_the_coordinator_is_killed_at_every_commit(when: str) -> None:
-    with simulation(paired=False) as made:
+    with simulation(3, paired=False) as made:
         made.saboteur = saboteur = Saboteur("coordinator killed", when)
         made.finish()
         assert {f"{when} {name}" for name in _COORDINATOR} <= saboteur.struck
-        assert made.survivors()[0] == ("update", 1, "PUBLISHED", "abcd")
+        assert made.survivors()[0] == ("update", 1, "PUBLISHED", "abc")
 
 
 @pytest.mark.parametrize("kind", ["request lost", "response lost", "duplicated"])
 def test_every_request_of_every_site_meets_the_fault_once(kind: FaultKind) -> None:
-    with simulation(paired=False) as made:
+    with simulation(3, paired=False) as made:
         made.saboteur = saboteur = Saboteur(kind)
         made.finish()
         wanted = {f"{site}: {name}" for site in made.sites for name in [*_REQUESTS, "GET agent", "GET unmask-request"]}
         assert wanted <= saboteur.struck
-        assert made.survivors()[0] == ("update", 1, "PUBLISHED", "abcd")
+        assert made.survivors()[0] == ("update", 1, "PUBLISHED", "abc")
