@@ -174,7 +174,6 @@ CODES: dict[str, Code] = {
     "upload_missing": Code(500, "An upload is not on disk any more", "Restore the state directory, or let the round expire."),
     "shares_length": Code(400, "Share blobs have another length", "Send one blob per invited site, in the order of P."),
     "manifest_mismatch": Code(400, "A manifest does not fit", "Send the manifest of exactly what was uploaded for this context."),
-    "seed_commit_mismatch": Code(409, "Two sites commit to different seeds", "Both make new pairing bundles; the update is left out."),
     "decision_mismatch": Code(409, "The decision is about another statement", "Decide on the statement the coordinator proposed."),
     "unmask_mismatch": Code(400, "A response is not what was asked for", "Release exactly the shares the certificate entitles to."),
     "attestation_mismatch": Code(409, "The attestation is about something else", "Compare the model with the published outcome; keep the evidence."),

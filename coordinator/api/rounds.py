@@ -62,21 +62,15 @@ def put_manifest(call: Call) -> Response:
         else:
             return statements.commit(call, "repeat a manifest", message, lambda *_: None)
     manifest = masked_update.check_manifest(coordinator.uploads, ctx, message)
-    try:
-        return statements.commit(
-            call,
-            "accept a masked update",
-            message,
-            lambda tx, site, signed: masked_update.accept(
-                tx, coordinator.log, coordinator.uploads, coordinator.presence, site, signed, manifest,
-                coordinator.clock.now(),
-            ),
-        )  # fmt: skip
-    except MitralError as error:
-        if error.code == "seed_commit_mismatch":
-            with coordinator.database.transaction("note contradicting seeds") as tx:
-                masked_update.note_mismatch(tx, coordinator.log, ctx_hash, message, coordinator.clock.now())
-        raise
+    return statements.commit(
+        call,
+        "accept a masked update",
+        message,
+        lambda tx, site, signed: masked_update.accept(
+            tx, coordinator.log, coordinator.uploads, coordinator.presence, site, signed, manifest,
+            coordinator.clock.now(),
+        ),
+    )  # fmt: skip
 
 
 def put_refusal(call: Call) -> Response:

@@ -15,7 +15,8 @@ from coordinator.blobs.store import BlobStore
 from coordinator.blobs.uploads import Uploads
 from coordinator.rounds import close
 from coordinator.rounds.machine import next_state
-from coordinator.rounds.masked_update import layout_of, read_manifest, split_shares
+from coordinator.rounds.masked_update import layout_of, split_shares
+from coordinator.rounds.seed_commits import read_manifest
 from coordinator.rounds.unmask import check_response, open_response
 from coordinator.storage import rosters, rounds
 from coordinator.storage.database import Transaction

@@ -1,14 +1,13 @@
 """R2 at the coordinator: one statement about the survivors, t signatures of it (PROTOCOLS A7)."""
 
-import base64
 import functools
-import json
 from datetime import datetime
 
 from coordinator.audit import COORDINATOR_ACTOR, AuditLog, Fact
 from coordinator.blobs.uploads import Uploads
 from coordinator.presence import Presence
 from coordinator.rounds.machine import is_accepted, next_state
+from coordinator.rounds.seed_commits import consistent
 from coordinator.sites import SitePrincipal
 from coordinator.storage import rounds
 from coordinator.storage.database import Transaction
@@ -22,12 +21,12 @@ from shared.secagg.certificate import statement, uploads_hash
 
 
 def propose(tx: Transaction, log: AuditLog, uploads: Uploads, presence: Presence, round_: Round, now: datetime) -> bool:
-    """Fix the survivor set and propose it; what others staged is deleted unread.
+    """Fix the survivor set and propose it; what others staged, or contradicts the survivors, is deleted unread.
 
     Waits (returns False) while fewer than t members are online: a statement nobody signs would be of no use.
     """
     ctx, ctx_hash = round_.ctx, round_.ctx_hash or ""
-    received = rounds.read_uploads(tx, ctx_hash)
+    received = consistent(rounds.read_uploads(tx, ctx_hash))
     online = [site for site in ctx.sites if presence.is_online(site, now)]
     if len(online) < ctx.t:
         reason = f"{len(online)} of at least {ctx.t} invited sites are online to confirm the survivors"
@@ -88,8 +87,3 @@ def accept(
 def certificate(decisions: dict[str, bytes], t: int) -> dict[str, bytes]:
     """Return the t decisions that are shown to everybody: always the same ones, by site id."""
     return dict(sorted(decisions.items())[:t])
-
-
-def payload_of(envelope: bytes) -> bytes:
-    """Return the payload of an envelope whose signature was verified when it was accepted."""
-    return base64.b64decode(json.loads(envelope)["payload"])

@@ -2,14 +2,13 @@
 
 from datetime import datetime, timedelta
 
-from coordinator.audit import SYSTEM_ACTOR, AuditLog, Fact
+from coordinator.audit import AuditLog, Fact
 from coordinator.blobs.uploads import Uploads
 from coordinator.presence import Presence
-from coordinator.rounds import close, confirm_survivors
+from coordinator.rounds import close, confirm_survivors, seed_commits
 from coordinator.rounds.machine import is_accepted, next_state
 from coordinator.sites import SitePrincipal
-from coordinator.storage import log as stored_log
-from coordinator.storage import pairings, rounds, studies
+from coordinator.storage import rounds, studies
 from coordinator.storage.database import Transaction
 from coordinator.storage.rounds import Round, Upload
 from shared.canonical import sha256_hex
@@ -125,11 +124,9 @@ def accept(
     Raises:
         InputError: ``round_unknown``, ``upload_conflict``.
         Refusal: ``round_closed``, ``site_not_invited``.
-        PeerFault: ``seed_commit_mismatch`` naming the other site; both ends of a pair publish the same commitment.
     """
     site, ctx_hash = principal.site, manifest.ctx_hash
     round_ = check_open(tx, ctx_hash, site)
-    _check_seed_commits(tx, ctx_hash, manifest)
     layout = layout_of(round_.ctx)
     upload = Upload(site, message.digest, message.envelope, layout.upload_bytes, timestamp(now))
     rounds.add_upload(tx, ctx_hash, upload)
@@ -139,6 +136,7 @@ def accept(
         "round.upload", principal.actor, data, round_.study, ("round", ctx_hash), evidence=(message.envelope_digest,)
     )
     log.append_statement(tx, message, fact, now)
+    seed_commits.note(tx, log, round_, site, now)
     on_deadline(tx, log, uploads, presence, round_, now)
 
 
@@ -174,8 +172,9 @@ def on_deadline(
 ) -> bool:
     """Decide about the upload window: close it, extend it once, give up, or wait; return whether anything changed."""
     ctx, ctx_hash = round_.ctx, round_.ctx_hash or ""
-    uploaded, refused = rounds.read_uploaders(tx, ctx_hash), rounds.read_refusals(tx, ctx_hash)
-    waiting = [site for site in ctx.sites if site not in uploaded and site not in refused]
+    received, refused = rounds.read_uploads(tx, ctx_hash), rounds.read_refusals(tx, ctx_hash)
+    waiting = [site for site in ctx.sites if site not in received and site not in refused]
+    uploaded = seed_commits.consistent(received)
     until, expires_at = parse_timestamp(round_.upload_until or ""), parse_timestamp(ctx.expires)
     if now >= expires_at:
         close.abandon(
@@ -184,6 +183,8 @@ def on_deadline(
         return True
     if len(uploaded) + len(waiting) < ctx.m:
         reason = f"{len(refused)} of {len(ctx.P)} sites refused ({', '.join(sorted(set(refused.values())))})"
+        if len(uploaded) < len(received):
+            reason += f", {len(received) - len(uploaded)} contradicted others"
         close.abandon(tx, log, round_, "too_many_refusals", reason, uploads.wipe, now)
         return True
     if len(uploaded) >= ctx.m:
@@ -213,33 +214,6 @@ def next_deadline(round_: Round, now: datetime) -> datetime | None:
     return min((moment for moment in times if moment > now), default=None)
 
 
-def note_mismatch(tx: Transaction, log: AuditLog, ctx_hash: str, message: SignedMessage, now: datetime) -> None:
-    """Keep the evidence of contradicting seed commitments and ask both sites for new bundles (PROTOCOLS A11).
-
-    In a transaction of its own: the manifest that contradicts was refused and its site is left out.
-    """
-    round_ = rounds.read_round(tx, ctx_hash)
-    if round_ is None:
-        return
-    manifest = Manifest.check(message.body)
-    other = _contradicting(tx, ctx_hash, manifest)
-    if other is None:
-        return
-    pairings.set_renew(tx, round_.study, [manifest.site, other])
-    stored_log.add_dsse(tx, message.envelope_digest, message.envelope)
-    there = rounds.read_uploads(tx, ctx_hash)[other]
-    evidence = (message.envelope_digest, sha256_hex(there.envelope))
-    data = {
-        "detail": "two sites commit to different seeds",
-        "ctx_hash": ctx_hash,
-        "pair": sorted([manifest.site, other]),
-    }
-    fact = Fact(
-        "alert.seed_commit", SYSTEM_ACTOR, data, round_.study, ("round", ctx_hash), outcome="serious", evidence=evidence
-    )
-    log.append(tx, fact, now)
-
-
 def _close_or_wait(
     tx: Transaction, log: AuditLog, uploads: Uploads, presence: Presence, round_: Round, waiting: list[str],
     now: datetime,
@@ -253,25 +227,6 @@ def _close_or_wait(
         rounds.set_round(tx, round_.id, grace_until=timestamp(min(until, now + timedelta(seconds=seconds))))
         tx.touch(f"study/{round_.study}")  # the driver learns of the new deadline
     return False
-
-
-def _check_seed_commits(tx: Transaction, ctx_hash: str, manifest: Manifest) -> None:
-    other = _contradicting(tx, ctx_hash, manifest)
-    if other is not None:
-        raise PeerFault("seed_commit_mismatch", f"{manifest.site} and {other} commit to different seeds")
-
-
-def _contradicting(tx: Transaction, ctx_hash: str, manifest: Manifest) -> str | None:
-    for other, upload in rounds.read_uploads(tx, ctx_hash).items():
-        theirs = read_manifest(upload)
-        if theirs.seed_commit.get(manifest.site) != manifest.seed_commit.get(other):
-            return other
-    return None
-
-
-def read_manifest(upload: Upload) -> Manifest:
-    """Return the manifest of an upload whose envelope was verified when it was accepted."""
-    return Manifest.parse(confirm_survivors.payload_of(upload.envelope))
 
 
 def _require(holds: object, detail: str) -> None:

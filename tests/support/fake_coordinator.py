@@ -471,8 +471,7 @@ class FakeCoordinator:
             ):
                 raise PeerFault("upload_incomplete", "chunks or shares are missing")
             for other, theirs in round_.manifests.items():
-                if other != site and theirs.body["seed_commit"][site] != message.body["seed_commit"][other]:
-                    raise PeerFault("seed_commit_mismatch", f"{site} and {other}")
+                assert other == site or theirs.body["seed_commit"][site] == message.body["seed_commit"][other]
             round_.manifests[site] = message
         elif kind == "refusal":
             round_.refusals[site] = message.body["code"]

@@ -407,18 +407,17 @@ def test_contradicting_seed_commitments_leave_one_out_and_renew_both_pairings(ru
     scene, plan = running
     ctx = scene.live(plan).ctx
     upload(scene, plan, "site-b")
+    scene.pass_time(1)
     site = scene.sites["site-a"]
     body = open_envelope(site.seal_update(ctx).manifest, "manifest", {"site-a": site.idk.verify_key}).body
     body["seed_commit"]["site-b"] = "0" * 64
     site.put_chunk(ctx, 0)
     site.put_shares(ctx)
-    assert code_of(lambda: site.put_manifest(ctx, site.sign("manifest", body))) == "seed_commit_mismatch"
-    assert scene.study(plan).rounds[0].uploaded == ["site-b"]
+    site.put_manifest(ctx, site.sign("manifest", body))
     alert = next(entry for entry in scene.entries() if entry["type"] == "alert.seed_commit")
     assert alert["data"]["pair"] == ["site-a", "site-b"]
     assert len(alert["evidence"]) == 2
     upload(scene, plan, "site-c", "site-d")
-    scene.pass_time(5)
     done = finish(scene, plan, "site-b", "site-c", "site-d")
     assert counted(scene, done) == ["site-b", "site-c", "site-d"]
     wanted = {
@@ -429,6 +428,41 @@ def test_contradicting_seed_commitments_leave_one_out_and_renew_both_pairings(ru
 
 
 # --- decisions and shares ---------------------------------------------------------------------------------------------
+
+
+def test_a_site_that_contradicts_everybody_is_the_one_left_out_even_if_it_came_first(running: Running) -> None:
+    scene, plan = running
+    ctx = scene.live(plan).ctx
+    site = scene.sites["site-a"]
+    body = open_envelope(site.seal_update(ctx).manifest, "manifest", {"site-a": site.idk.verify_key}).body
+    body["seed_commit"] = dict.fromkeys(body["seed_commit"], "0" * 64)
+    site.put_chunk(ctx, 0)
+    site.put_shares(ctx)
+    site.put_manifest(ctx, site.sign("manifest", body))
+    scene.pass_time(1)
+    upload(scene, plan, "site-b", "site-c", "site-d")
+    assert scene.live(plan).survivors == ["site-b", "site-c", "site-d"]
+    done = finish(scene, plan, *SITES)
+    assert counted(scene, done) == ["site-b", "site-c", "site-d"]
+    pairs = [entry["data"]["pair"] for entry in scene.entries() if entry["type"] == "alert.seed_commit"]
+    assert pairs == [["site-a", other] for other in ("site-b", "site-c", "site-d")]
+
+
+def test_a_round_with_too_few_uploads_that_agree_is_abandoned_and_says_so(running: Running) -> None:
+    scene, plan = running
+    ctx = scene.live(plan).ctx
+    for name in ("site-a", "site-b"):
+        site = scene.sites[name]
+        body = open_envelope(site.seal_update(ctx).manifest, "manifest", {name: site.idk.verify_key}).body
+        body["seed_commit"] = dict.fromkeys(body["seed_commit"], name[-1] * 64)
+        site.put_chunk(ctx, 0)
+        site.put_shares(ctx)
+        site.put_manifest(ctx, site.sign("manifest", body))
+    scene.sites["site-c"].upload(ctx)
+    scene.drain()
+    ended = next(one for one in scene.contexts(plan) if one.ctx_hash == ctx.ctx_hash)
+    assert (ended.state, ended.survivors) == ("ABANDONED", [])
+    assert "2 contradicted others" in ended.reason
 
 
 def test_a_site_decides_once(running: Running) -> None:

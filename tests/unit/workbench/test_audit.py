@@ -33,9 +33,9 @@ def test_what_a_person_gets_wrong(tmp_path: Path) -> None:
 def test_it_needs_nothing_but_cryptography() -> None:
     """No other installed package is imported on the way, so the base installation is enough."""
     code = (
-        "import sys; import workbench.audit, shared.audit.verify; "
-        "print(sorted({name.split('.')[0] for name, module in sys.modules.items() "
-        "if 'site-packages' in (getattr(module, '__file__', '') or '')}))"
+        "import sys; before = set(sys.modules); import workbench.audit, shared.audit.verify; "
+        "print(sorted({name.split('.')[0] for name in set(sys.modules) - before "
+        "if 'site-packages' in (getattr(sys.modules[name], '__file__', '') or '')}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     packages = {name for name in done.stdout.strip()[1:-1].replace("'", "").split(", ") if name and name[0] != "_"}
