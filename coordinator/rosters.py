@@ -7,6 +7,7 @@ from coordinator.keys import Keys
 from coordinator.operators import Principal, actor_of
 from coordinator.sites import SitePrincipal
 from coordinator.storage import rosters as stored
+from coordinator.storage import rounds
 from coordinator.storage import sites as stored_sites
 from coordinator.storage.database import Transaction
 from shared.canonical import b64u, canonical_bytes
@@ -94,6 +95,8 @@ def approve(
     log.append_statement(tx, message, fact, now)
     if _is_complete(found, approvals, active):
         stored.set_active(tx, version, timestamp(now))
+        for live in rounds.read_all_live(tx):
+            tx.touch(f"study/{live.study}")  # the driver ends what was opened under the last version
         data = {"version": version, "roster": found.roster_hash, "approvals": len(approvals)}
         log.append(tx, Fact("roster.activated", COORDINATOR_ACTOR, data, subject=subject), now)
 

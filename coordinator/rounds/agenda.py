@@ -68,10 +68,10 @@ def next_step(progress: Progress) -> Next | Pause | Finished:  # noqa: PLR0911 (
     if plan.preprocessing.get("normalise") == "federated" and not _published(progress, "statistics"):
         if any(one.state in {"LOST", "ABANDONED"} and one.closed_at for one in _of(progress, "statistics")):
             # Sites that sealed their statistics do not give them a second time, for the difference of two sums.
-            return Pause("the statistics round failed after sites had answered; they are not asked twice")
+            return Pause("the statistics round failed after sites had answered; they are not asked twice: submit the study anew")
         return Next("statistics", model)
     done = len(_published(progress, "update"))
-    converged = choose([version.metrics for version in progress.versions], plan.selection).converged
+    converged = choose([version.metrics for version in progress.versions], plan.selection).converged or _is_still(progress)
     if done < plan.training.rounds and not converged:
         if progress.failed_on_model >= MOST_UPDATES_PER_MODEL:
             return Pause(f"{progress.failed_on_model} rounds failed on the same model version")
@@ -90,6 +90,12 @@ def _of(progress: Progress, purpose: Purpose) -> list[Round]:
 
 def _published(progress: Progress, purpose: Purpose) -> list[Round]:
     return [one for one in _of(progress, purpose) if one.state == "PUBLISHED"]
+
+
+def _is_still(progress: Progress) -> bool:
+    """Return whether the last update left the model as it was, to the bit: more of them lead nowhere."""
+    updates = _published(progress, "update")
+    return bool(updates) and updates[-1].result_model == updates[-1].model
 
 
 def _opened(progress: Progress, purpose: Purpose, model: str) -> bool:

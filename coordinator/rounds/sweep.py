@@ -10,7 +10,7 @@ from coordinator.keys import Keys
 from coordinator.presence import Presence
 from coordinator.rounds import aggregate, close, masked_update
 from coordinator.rounds import open as opening
-from coordinator.storage import rounds, sites, studies
+from coordinator.storage import rosters, rounds, sites, studies
 from coordinator.storage.database import Database, Transaction
 from coordinator.storage.rounds import Round
 from coordinator.storage.studies import Study
@@ -76,13 +76,13 @@ def _step(desk: Desk, study: Study, round_: Round | None) -> tuple[bool, datetim
     if round_.state == "PLANNED":
         return _open(desk, study, now) if study.state == "running" else (False, None)
     if round_.state == "OPEN":
-        return _watch_window(desk, round_, now)
+        return (_retire(desk, round_, now), None) if _is_outdated(desk, round_) else _watch_window(desk, round_, now)
     if round_.state in {"CLOSING", "CERTIFIED", "UNMASKING"}:
         expires_at = parse_timestamp(round_.expires_at or "")
         if now >= expires_at:
             return _expire(desk, round_, now), None
         done = round_.state == "UNMASKING" and _aggregate(desk, round_)
-        return done, expires_at
+        return done or (_is_outdated(desk, round_) and _retire(desk, round_, now)), expires_at
     return _publish(desk, study, round_), None
 
 
@@ -131,6 +131,23 @@ def _expire(desk: Desk, seen: Round, now: datetime) -> bool:
             code = "no_certificate" if round_.state == "CLOSING" else "no_shares"
             reason = f"the context expired while {round_.state}"
             close.lose(tx, desk.log, round_, code, reason, desk.uploads.wipe, now)
+    return True
+
+
+def _is_outdated(desk: Desk, seen: Round) -> bool:
+    with desk.database.reading("compare rosters") as tx:
+        active = rosters.read_active(tx)
+    return active is not None and active.roster_hash != seen.ctx.roster
+
+
+def _retire(desk: Desk, seen: Round, now: datetime) -> bool:
+    """End a round of a roster that is not in force any more: the hospitals sign nothing more for it."""
+    with desk.database.transaction("retire a round") as tx:
+        round_ = rounds.read_round(tx, seen.ctx_hash or "")
+        if round_ is not None and round_.state == seen.state:
+            end = close.abandon if round_.state == "OPEN" else close.lose
+            reason = f"another roster came into force while {round_.state}"
+            end(tx, desk.log, round_, "roster_changed", reason, desk.uploads.wipe, now)
     return True
 
 

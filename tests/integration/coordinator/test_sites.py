@@ -373,3 +373,21 @@ def test_a_new_roster_asks_for_new_pairings(running: Running) -> None:
         assert [one.serial for one in site.poll(cursor="").commands if one.kind == "pairing"] == [2]
     scene.pair()
     assert (scene.live(plan).state, scene.live(plan).ctx.c) == ("OPEN", 2)
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_a_new_roster_ends_the_round_of_the_old_one_at_once(running: Running, *, closing: bool) -> None:
+    scene, plan = running
+    if closing:
+        for site in scene.sites.values():
+            site.upload(scene.live(plan).ctx)
+        scene.drain()
+    old = scene.live(plan)
+    assert old.state == ("CLOSING" if closing else "OPEN")
+    scene.activate_roster(c=2)
+    scene.drain()
+    ended = next(one for one in scene.contexts(plan) if one.ctx_hash == old.ctx_hash)
+    assert ended.state == ("LOST" if closing else "ABANDONED")
+    assert "another roster came into force" in ended.reason
+    scene.pair()
+    assert (scene.live(plan).state, scene.live(plan).ctx.c) == ("OPEN", 2)

@@ -1,5 +1,6 @@
 """What a study asks for next, as a function of what has happened."""
 
+from dataclasses import replace
 from typing import Any
 
 from coordinator.rounds.agenda import Finished, Next, Pause, Progress, next_step
@@ -105,3 +106,14 @@ def test_three_failures_on_one_model_need_a_person() -> None:
     assert isinstance(next_step(progress([version(0)], [], failed=2)), Next)
     step = next_step(progress([version(0)], [], failed=3))
     assert step == Pause("3 rounds failed on the same model version")
+
+
+def test_a_round_that_moved_nothing_is_the_last_one() -> None:
+    """Another update from the same digest would be refused by the hospitals (R5), and lead nowhere."""
+    still = replace(round_of("update", scored=False), result_model="0" * 64)
+    moved = replace(still, result_model="1" * 64)
+    assert next_step(progress([version(0)], [still])) == Next("validation", "0" * 64)
+    assert next_step(progress([version(0), version(1)], [moved])) == Next("update", "1" * 64)
+    tested = round_of("test")
+    measured = round_of("validation")
+    assert next_step(progress([version(0)], [still, measured, tested])) == Finished("converged")
