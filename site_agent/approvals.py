@@ -7,10 +7,15 @@ from shared.clock import parse_timestamp, timestamp
 from shared.errors import InputError, Refusal
 from shared.protocol.study import Plan
 from site_agent.identity import SiteIdentity
+from site_agent.rounds.machine import State
+from site_agent.rounds.refusal import queue_refusal
+from site_agent.rounds.wipe import wipe_study
 from site_agent.signing import sign_and_queue
-from site_agent.storage import datasets, studies
+from site_agent.storage import datasets, rounds, studies
 from site_agent.storage.database import Transaction
 from site_agent.storage.studies import StoredApproval
+
+_NOT_SENT = {State.BOUND, State.TRAINED, State.SEALED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,9 @@ def approve(
 
 
 def withdraw(tx: Transaction, identity: SiteIdentity, study: str, now: datetime) -> StoredApproval:
-    """Take an approval back; nothing is bound for the study any more.
+    """Take an approval back: nothing more is bound, sent or signed for the study, and its shared secrets are erased.
+
+    An update that was delivered before cannot be taken back from the sum: the others can open it without this site.
 
     Raises:
         InputError: ``study_unknown``.
@@ -54,6 +61,11 @@ def withdraw(tx: Transaction, identity: SiteIdentity, study: str, now: datetime)
         raise InputError("study_unknown", f"study {study!r} was never approved here")
     if not earlier.approved:
         return earlier
+    reason = Refusal("study_not_approved", f"the approval of {study} was withdrawn")
+    for stored in rounds.read_open_rounds(tx):
+        if stored.study == study and stored.state in _NOT_SENT and rounds.read_refusal(tx, stored.ctx_hash) is None:
+            queue_refusal(tx, identity, stored.ctx, reason, now)  # so that nobody waits for this site's update
+    wipe_study(tx, study, "withdrawn")
     return _decide(
         tx, identity, StoredApproval(study, earlier.plan_hash, earlier.dataset, "withdraw", timestamp(now)), now
     )

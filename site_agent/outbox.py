@@ -15,7 +15,7 @@ from shared.canonical import JsonObject, from_b64u, sha256_hex
 from shared.clock import timestamp
 from shared.crypto.identity import VerifyKey
 from shared.crypto.signed_envelope import open_envelope
-from shared.errors import MitralError, PeerFault, Unavailable
+from shared.errors import MitralError, PeerFault, Refusal, Unavailable
 from shared.ids import COORDINATOR
 from shared.protocol.masked_update import Receipt
 from shared.secagg.roster import coordinator_key
@@ -30,7 +30,8 @@ from site_agent.storage.outbox import OutboxItem
 
 LOOK_SECONDS = 0.5  # how soon rows of the command line are noticed
 _OCTETS = "application/octet-stream"
-_TOO_LATE = {"round_closed", "round_unknown"}  # the round went on without this message; nobody needs to look at it
+# The round went on without this message, or this site without the round; nobody needs to look at it.
+_TOO_LATE = {"round_closed", "round_unknown", "round_wiped"}
 # These speak of the connection or of the caller, not of the message: it waits until they are set right.
 _NOT_ITS_FAULT = {
     "body_truncated", "certificate_expired", "certificate_required", "certificate_superseded", "internal_error",
@@ -111,12 +112,19 @@ class Delivery:
         there = client.read_uploaded_chunks(ctx_hash, site) if missing_only else {}
         for index, digest in enumerate(expected):
             if there.get(str(index)) != digest:
+                self._check_wanted(item)
                 chunk = _read_sealed(folder / str(index))
                 # What this process has just sealed and written is not read with suspicion.
                 if missing_only and sha256_hex(chunk) != digest:
                     raise PeerFault("upload_damaged", f"chunk {index} of {ctx_hash} is not what was sealed")
                 client.put(f"/v1/rounds/{ctx_hash}/uploads/{site}/{index}", chunk, media_type=_OCTETS)
+        self._check_wanted(item)
         client.put(f"/v1/rounds/{ctx_hash}/shares/{site}", _read_sealed(folder / SHARES_FILE), media_type=_OCTETS)
+
+    def _check_wanted(self, item: OutboxItem) -> None:
+        with self._session.database.reading("is it still wanted") as tx:
+            if not outbox.is_pending(tx, item.seq):  # withdrawn or over, while its chunks were on their way
+                raise Refusal("round_wiped", f"{item.ctx_hash} is over here; nothing more of it is sent")
 
     def _reject(self, item: OutboxItem, error: MitralError) -> None:
         """Put a message aside that the coordinator will never take."""

@@ -7,11 +7,13 @@ from shared.strategies.registry import check_strategy
 from shared.task_catalogue import check_metrics, check_task
 from site_agent.coordinator_client import CoordinatorClient
 from site_agent.identity import SiteIdentity
+from site_agent.rounds.wipe import wipe_study
 from site_agent.storage import outcomes, studies
 from site_agent.storage.database import Database
 from site_agent.storage.studies import StoredStudy
 
 MAX_PLAN_BYTES = 4 * 2**20
+_OVER = {"finished", "stopped"}  # no secret is kept for a study that asks for nothing more
 
 
 def follow(database: Database, client: CoordinatorClient, identity: SiteIdentity, command: StudyCommand) -> StoredStudy:
@@ -34,6 +36,8 @@ def follow(database: Database, client: CoordinatorClient, identity: SiteIdentity
     if known.state != command.state:
         with database.transaction("note study state") as tx:
             studies.set_state(tx, command.study, command.state)
+            if command.state in _OVER:
+                wipe_study(tx, command.study, f"the study is {command.state}")
     return known
 
 

@@ -68,10 +68,11 @@ def next_step(progress: Progress) -> Next | Pause | Finished:  # noqa: PLR0911 (
     if plan.preprocessing.get("normalise") == "federated" and not _published(progress, "statistics"):
         if any(one.state in {"LOST", "ABANDONED"} and one.closed_at for one in _of(progress, "statistics")):
             # Sites that sealed their statistics do not give them a second time, for the difference of two sums.
-            return Pause("the statistics round failed after sites had answered; they are not asked twice: submit the study anew")
+            return Pause("the statistics round failed after sites had answered; asking twice needs a new study")
         return Next("statistics", model)
     done = len(_published(progress, "update"))
-    converged = choose([version.metrics for version in progress.versions], plan.selection).converged or _is_still(progress)
+    chosen = choose([version.metrics for version in progress.versions], plan.selection)
+    converged = chosen.converged or _is_still(progress)
     if done < plan.training.rounds and not converged:
         if progress.failed_on_model >= MOST_UPDATES_PER_MODEL:
             return Pause(f"{progress.failed_on_model} rounds failed on the same model version")

@@ -25,9 +25,10 @@ from shared.strategies.strategy import apply_aggregate
 from site_agent.rounds.job import erase_result
 from site_agent.rounds.machine import State
 from site_agent.rounds.masked_update import vector_layout_of
-from site_agent.rounds.session import Session, wipe_round
+from site_agent.rounds.session import Session
+from site_agent.rounds.wipe import wipe_round
 from site_agent.signing import sign_and_queue
-from site_agent.storage import outbox, outcomes, rosters, rounds, studies
+from site_agent.storage import outcomes, rosters, rounds, studies
 from site_agent.storage.outcomes import StoredOutcome
 from site_agent.storage.rosters import StoredRoster
 
@@ -104,7 +105,6 @@ def take_outcome(
         bound = rounds.read_round(tx, ctx.ctx_hash)
         if bound is not None:
             wipe_round(tx, bound, "published")
-            outbox.drop_pending(tx, ctx.ctx_hash, ("manifest", "decision", "unmask"))
     session.desk.give_up(plan.study, ctx.ctx_hash)
     session.folder.erase_round(ctx.ctx_hash)
     session.log.info(
@@ -121,7 +121,6 @@ def answer_ended(session: Session, work: EndedCommand, now: datetime) -> None:
         if stored is None or stored.state == State.WIPED:
             return
         wipe_round(tx, stored, work.state)
-        outbox.drop_pending(tx, work.ctx_hash, ("manifest", "decision", "unmask"))
     session.desk.give_up(stored.study, work.ctx_hash)
     session.folder.erase_round(work.ctx_hash)
     session.log.info("ended", study=work.study, ctx_hash=work.ctx_hash, state=work.state, reason=work.reason)
@@ -135,19 +134,29 @@ def wipe_expired(session: Session, now: datetime) -> None:
     for stored in over:
         with session.database.transaction("round expired") as tx:
             wipe_round(tx, stored, "expired")
-            outbox.drop_pending(tx, stored.ctx_hash, ("manifest", "decision", "unmask"))
-        session.desk.give_up(stored.study, stored.ctx_hash)
-        session.folder.erase_round(stored.ctx_hash)
+
+
+def erase_over(session: Session) -> None:
+    """Stop working on contexts that are over here and erase their files, whoever ended them: a clock, the steward."""
+    on_disk = session.folder.rounds_on_disk()  # before the states: nothing has files before it is bound
+    if not on_disk:
+        return
+    with session.database.reading("read round states") as tx:
+        live = {stored.ctx_hash for stored in rounds.read_open_rounds(tx)}
+        over = {ctx_hash: rounds.read_round(tx, ctx_hash) for ctx_hash in on_disk - live}
+    for ctx_hash, stored in over.items():
+        if stored is not None:
+            session.desk.give_up(stored.study, ctx_hash)
+        session.folder.erase_round(ctx_hash)
 
 
 def erase_leftovers(session: Session) -> None:
     """Remove files that a crash left behind after the commit that made them useless; called once at every start."""
+    erase_over(session)
     with session.database.reading("read round states") as tx:
-        live = {stored.ctx_hash: stored.state for stored in rounds.read_open_rounds(tx)}
-    for ctx_hash in session.folder.rounds_on_disk():
-        if ctx_hash not in live:
-            session.folder.erase_round(ctx_hash)
-        elif live[ctx_hash] not in {State.BOUND, State.TRAINED}:
+        states = {stored.ctx_hash: stored.state for stored in rounds.read_open_rounds(tx)}
+    for ctx_hash, state in states.items():
+        if state not in {State.BOUND, State.TRAINED}:
             erase_result(session.folder, ctx_hash)
 
 

@@ -40,6 +40,7 @@ class Unfinished:
 def answer(session: Session, work: list[Command], now: datetime) -> Unfinished | None:
     """Answer every command of a set; return what is left to do again, None when everything is done."""
     close.wipe_expired(session, now)
+    close.erase_over(session)
     unfinished: Unfinished | None = None
     behind: set[str | None] = set()  # studies (None: all) of which something is missing that a new context needs
     for command in sorted(work, key=lambda one: _ORDER.index(one.kind)):

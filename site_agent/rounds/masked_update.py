@@ -22,10 +22,11 @@ from site_agent.rounds import job as jobs
 from site_agent.rounds.machine import Event, State
 from site_agent.rounds.pairing import pair_secrets
 from site_agent.rounds.refusal import refuse
-from site_agent.rounds.session import Session, expired, wipe_round
+from site_agent.rounds.session import Session, expired
+from site_agent.rounds.wipe import wipe_round
 from site_agent.signing import sign_and_queue
 from site_agent.state_folder import sync_folder, write_whole
-from site_agent.storage import outbox, rounds
+from site_agent.storage import rounds
 from site_agent.storage.rounds import StoredRound
 from site_agent.training.result_file import TrainingResult
 
@@ -70,7 +71,6 @@ def bind(session: Session, ctx: Context, upload_until: str | None, now: datetime
         ]
         for stored in older:
             wipe_round(tx, stored, "a later round was bound")
-            outbox.drop_pending(tx, stored.ctx_hash, ("manifest", "decision", "unmask"))
         rounds.add_round(tx, ctx, upload_until=upload_until, bound_at=timestamp(now))
     for stored in older:
         session.desk.give_up(stored.study, stored.ctx_hash)

@@ -14,7 +14,8 @@ from shared.protocol.work import BundleReference, BundlesCommand, PairingCommand
 from shared.secagg.pair_secrets import in_order, pair_secret, pairing_info
 from shared.secagg.roster import kem_keys, site_keys
 from site_agent.approvals import read_consent
-from site_agent.rounds.session import Session, pairings_in_use
+from site_agent.rounds.session import Session
+from site_agent.rounds.wipe import pairings_in_use
 from site_agent.signing import sign_and_queue
 from site_agent.storage import outbox, pairings, rosters
 from site_agent.storage.database import Transaction

@@ -16,7 +16,7 @@ from site_agent.identity import SiteIdentity
 from site_agent.logs import Log
 from site_agent.rounds.machine import Event, next_state
 from site_agent.state_folder import StateFolder, write_whole
-from site_agent.storage import notices, pairings, rounds
+from site_agent.storage import notices, rounds
 from site_agent.storage.database import Database, Transaction
 from site_agent.storage.rounds import StoredRound
 from site_agent.training.result_file import TrainingResult
@@ -156,21 +156,6 @@ class Session:
 def _identity(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_mtime_ns, status.st_size
-
-
-def wipe_round(tx: Transaction, stored: StoredRound, because: str) -> None:
-    """Leave only the tombstone of a context (W6); the caller erases its files after the commit.
-
-    Pairing secrets that only this context still needed go with it (PROTOCOLS A6).
-    """
-    rounds.set_wiped(tx, stored.ctx_hash, because)
-    pairings.erase_superseded(tx, stored.study, pairings_in_use(tx, stored.study))
-
-
-def pairings_in_use(tx: Transaction, study: str) -> set[str]:
-    """Return the pairing hashes that contexts of a study which are not wiped refer to."""
-    open_rounds = [stored for stored in rounds.read_open_rounds(tx) if stored.study == study]
-    return {participant.pairing for stored in open_rounds for participant in stored.ctx.P}
 
 
 def expired(stored: StoredRound, now: datetime) -> bool:

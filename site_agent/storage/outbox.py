@@ -34,6 +34,11 @@ def read_next(tx: Transaction) -> OutboxItem | None:
     return None if row is None else OutboxItem(*row)
 
 
+def is_pending(tx: Transaction, seq: int) -> bool:
+    """Return whether a message still waits to be delivered."""
+    return tx.value("SELECT 1 FROM outbox WHERE seq = :seq AND state = 'pending'", seq=seq) is not None
+
+
 def is_rejected(tx: Transaction, digest: str) -> bool:
     """Return whether the coordinator refused the message with this payload digest for good."""
     found = tx.value(
@@ -68,7 +73,11 @@ def set_delivered(tx: Transaction, seq: int, receipt: bytes, log_index: int) -> 
 
 def set_rejected(tx: Transaction, seq: int, code: str) -> None:
     """Note that the coordinator will never take this message."""
-    tx.run("UPDATE outbox SET state = 'rejected', body = NULL, code = :code WHERE seq = :seq", seq=seq, code=code)
+    tx.run(
+        "UPDATE outbox SET state = 'rejected', body = NULL, code = :code WHERE seq = :seq AND state = 'pending'",
+        seq=seq,
+        code=code,
+    )
 
 
 def drop_pending(tx: Transaction, ctx_hash: str, kinds: tuple[str, ...]) -> None:

@@ -117,6 +117,12 @@ def erase_superseded(tx: Transaction, study: str, needed: set[str]) -> None:
             )
 
 
+def erase_study(tx: Transaction, study: str) -> None:
+    """Erase all secrets of a study; whoever takes part again makes a new bundle."""
+    tx.run("UPDATE pairing SET secrets = NULL WHERE study = :study", study=study)
+    tx.run("UPDATE peer_pairing SET secret = NULL WHERE study = :study", study=study)
+
+
 def _own(tx: Transaction, row: tuple[object, ...]) -> OwnPairing:
     study, serial, pairing_hash, roster_hash, members, secrets, made_at = row
     halves: dict[str, Secret] = {}

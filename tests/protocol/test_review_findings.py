@@ -36,12 +36,7 @@ def test_row_08_an_approval_withdrawn_during_training_stops_the_upload(
     hospitals: Hospitals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = hospitals["site-a"]
-
-    def withdraw() -> None:
-        with site.database.transaction("the command line withdraws") as tx:
-            approvals.withdraw(tx, site.session.identity, STUDY, site.clock.now())
-
-    during_training(site, monkeypatch, withdraw)
+    during_training(site, monkeypatch, lambda: withdraw(site))
     ctx = hospitals.coordinator.open_round(STUDY)
     site.step()
     assert site.refusal(ctx) == "study_not_approved"
@@ -49,6 +44,74 @@ def test_row_08_an_approval_withdrawn_during_training_stops_the_upload(
     assert not hospitals.coordinator.rounds[ctx.ctx_hash].chunks
     assert not site.folder.work(ctx.ctx_hash).exists()
     assert not site.folder.upload(ctx.ctx_hash).exists()
+
+
+def withdraw(site: Hospital) -> None:
+    with site.database.transaction("the command line withdraws") as tx:
+        approvals.withdraw(tx, site.session.identity, STUDY, site.clock.now())
+
+
+def secrets_left(site: Hospital) -> int:
+    own = site.query("SELECT 1 FROM pairing WHERE secrets IS NOT NULL")
+    return len(own) + len(site.query("SELECT 1 FROM peer_pairing WHERE secret IS NOT NULL"))
+
+
+def test_an_update_that_waits_to_be_sent_is_not_sent_once_the_approval_is_withdrawn(hospitals: Hospitals) -> None:
+    ctx = hospitals.coordinator.open_round(STUDY)
+    site = hospitals["site-a"]
+    site.step(deliver=False)
+    assert site.state(ctx) == "SEALED"
+    withdraw(site)
+    site.step()
+    there = hospitals.coordinator.rounds[ctx.ctx_hash]
+    assert not there.chunks
+    assert not there.manifests
+    assert there.refusals == {"site-a": "study_not_approved"}
+    assert (site.state(ctx), secrets_left(site)) == ("WIPED", 0)
+    assert not site.folder.upload(ctx.ctx_hash).exists()
+
+
+def test_an_approval_withdrawn_between_two_parts_of_an_upload_stops_the_rest(hospitals: Hospitals) -> None:
+    ctx = hospitals.coordinator.open_round(STUDY)
+    site = hospitals["site-a"]
+    site.step(deliver=False)
+    put = site.session.client.put
+
+    def first_part(path: str, body: bytes, **how: Any) -> Any:
+        answer = put(path, body, **how)
+        if "/uploads/" in path:
+            withdraw(site)
+        return answer
+
+    site.session.client.put = first_part  # type: ignore[method-assign]
+    site.deliver()
+    there = hospitals.coordinator.rounds[ctx.ctx_hash]
+    assert list(there.chunks) == ["site-a"]
+    assert not there.shares
+    assert not there.manifests
+    assert site.notices() == []
+
+
+def test_a_delivered_update_is_not_opened_by_the_site_that_withdrew(hospitals: Hospitals) -> None:
+    ctx = hospitals.coordinator.open_round(STUDY)
+    hospitals.step()
+    site = hospitals["site-a"]
+    withdraw(site)
+    hospitals.coordinator.close(ctx)
+    site.step()
+    assert "site-a" not in hospitals.coordinator.rounds[ctx.ctx_hash].decisions
+    assert site.query("SELECT * FROM decision") == []
+    hospitals.step(sites=["site-b", "site-c", "site-d"])
+    assert len(hospitals.coordinator.rounds[ctx.ctx_hash].decisions) == 3
+
+
+@pytest.mark.parametrize("state", ["finished", "stopped"])
+def test_the_secrets_of_a_study_that_is_over_are_erased(hospitals: Hospitals, state: str) -> None:
+    site = hospitals["site-a"]
+    assert secrets_left(site) == 4  # its own bundle and three of the others
+    hospitals.coordinator.studies[STUDY].state = state
+    site.step()
+    assert secrets_left(site) == 0
 
 
 def test_row_04_a_roster_replaced_during_training_stops_the_upload(
