@@ -12,6 +12,7 @@ from coordinator.storage.rosters import StoredRoster
 from coordinator.storage.studies import Study
 from shared.canonical import b64u
 from shared.errors import Refusal
+from shared.protocol.pairing import LONGEST_USE, MOST_USES
 from shared.secagg.parameters import Parameters, check_parameters, least_survivors, threshold
 
 
@@ -118,10 +119,10 @@ def is_too_small(n: int, roster: StoredRoster, study: Study, kind: str, cohort: 
 
 def needs_bundle(site: str, members: list[str], bundle: Pairing | None, roster_hash: str, now: datetime) -> bool:
     """Return whether a member has to make a new pairing bundle (PROTOCOLS A6)."""
-    if bundle is None or bundle.renew or bundle.roster_hash != roster_hash or bundle.uses >= 128:
+    if bundle is None or bundle.renew or bundle.roster_hash != roster_hash or bundle.uses >= MOST_USES:
         return True
     age = now - datetime.fromisoformat(bundle.received_at)
-    return not set(members) - {site} <= bundle.members or age > timedelta(days=30)
+    return not set(members) - {site} <= bundle.members or age > LONGEST_USE
 
 
 def read_bundles(tx: Transaction, study: str) -> dict[str, Pairing]:

@@ -9,6 +9,7 @@ from datetime import datetime
 from shared.canonical import canonical_bytes, tagged_hash
 from shared.clock import parse_timestamp
 from shared.errors import MitralError, Refusal
+from shared.protocol.pairing import LONGEST_USE, MOST_USES
 from shared.protocol.round_context import Context, TailEntry, clip_hash, dp_hash
 from shared.protocol.study import Plan
 from shared.protocol.vector_layout import scored_part, vector_layout
@@ -34,7 +35,7 @@ def check_context(tx: Transaction, site: str, ctx: Context, now: datetime) -> Co
         raise Refusal("plan_not_approved", f"the context names plan {ctx.plan}, {consent.plan_hash} is approved")
     roster = check_roster_of(tx, ctx, now)
     _check_numbers(ctx, consent.plan, roster, site)
-    check_pairings(tx, site, ctx)
+    check_pairings(tx, site, ctx, now)
     check_not_bound(tx, ctx)
     check_released_once(tx, ctx)
     check_model(tx, ctx, consent.plan)
@@ -87,8 +88,8 @@ def _check_numbers(ctx: Context, plan: Plan, roster: StoredRoster, site: str) ->
         raise Refusal("dp_differs", "the differential-privacy parameters are not the plan's")
 
 
-def check_pairings(tx: Transaction, site: str, ctx: Context) -> None:
-    """Check that every pairing the context names is verified, newest, of its roster, and covers this site.
+def check_pairings(tx: Transaction, site: str, ctx: Context, now: datetime) -> None:
+    """Check that every pairing the context names is verified, newest, of its roster, covers this site, and not worn.
 
     Raises:
         Refusal: ``pairing_unknown``, ``pairing_superseded``, ``pairing_not_covering``.
@@ -106,8 +107,11 @@ def check_pairings(tx: Transaction, site: str, ctx: Context) -> None:
             raise Refusal("pairing_superseded", f"{peer.site} made a newer bundle, or this one is of another roster")
         if peer.half is None or own is None or peer.site not in own.halves:
             raise Refusal("pairing_not_covering", f"{peer.site} and this site do not cover each other")
-    if own is not None and own.roster_hash != ctx.roster:
+    if own is None or own.roster_hash != ctx.roster:
         raise Refusal("pairing_superseded", "this site's bundle is of another roster")
+    uses, made_at = rounds.count_bound_since(tx, ctx.study, own.made_at), parse_timestamp(own.made_at)
+    if uses >= MOST_USES or now - made_at > LONGEST_USE:
+        raise Refusal("pairing_superseded", f"this site's bundle of {own.made_at} served {uses} contexts: pair anew")
 
 
 def check_not_bound(tx: Transaction, ctx: Context) -> None:

@@ -1,10 +1,15 @@
 """The pairing bundle: one message per site and period, no barrier (PROTOCOLS A6)."""
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from shared.protocol.wire import Binary, Hash, Id, SignedStatement
+
+# Theft of a site's pairing secrets opens its own updates of one period only; both ends count and keep it short (A6).
+MOST_USES = 128  # contexts
+LONGEST_USE = timedelta(days=30)
 
 
 class PairingBundle(SignedStatement):

@@ -52,6 +52,12 @@ def read_last_round(tx: Transaction, study: str, kind: str) -> int:
     return int(found or 0)
 
 
+def count_bound_since(tx: Transaction, study: str, moment: str) -> int:
+    """Return how many contexts of a study were bound at or after a moment."""
+    query = "SELECT COUNT(*) FROM round WHERE study = :study AND bound_at >= :moment"
+    return int(tx.value(query, study=study, moment=moment))
+
+
 def count_sealed(tx: Transaction, study: str, model: str) -> int:
     """Return how many updates this site has sealed from a model version."""
     return int(

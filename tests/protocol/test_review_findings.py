@@ -3,6 +3,7 @@
 import gzip
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from shared.canonical import JsonObject
+from shared.clock import timestamp
 from shared.crypto.secret import Secret
 from shared.secagg.roster import roster_hash
 from site_agent import approvals, rosters
@@ -112,6 +114,23 @@ def test_the_secrets_of_a_study_that_is_over_are_erased(hospitals: Hospitals, st
     hospitals.coordinator.studies[STUDY].state = state
     site.step()
     assert secrets_left(site) == 0
+
+
+@pytest.mark.parametrize("days", [31, 0])
+def test_a_worn_pairing_is_refused_by_the_site_itself(hospitals: Hospitals, days: int) -> None:
+    site = hospitals["site-a"]
+    with site.database.transaction("age the bundle, or use it up") as tx:
+        made_at = timestamp(site.clock.now() - timedelta(days=days))
+        tx.run("UPDATE pairing SET made_at = :made_at", made_at=made_at)
+        for number in range(0 if days else 128):
+            tx.run(
+                "INSERT INTO round (ctx_hash, study, round, kind, model, ctx, state, expires, bound_at)"
+                " VALUES (:c, :study, :number, 'metrics', '', '', 'WIPED', '', :at)",
+                c=f"{number:064x}", study=STUDY, number=number, at=made_at,
+            )  # fmt: skip
+    ctx = hospitals.coordinator.open_round(STUDY)
+    site.step()
+    assert site.refusal(ctx) == "pairing_superseded"
 
 
 def test_row_04_a_roster_replaced_during_training_stops_the_upload(
