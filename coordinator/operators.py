@@ -38,8 +38,9 @@ Permission = Literal[
 Role = Literal["administrator", "researcher", "auditor", "viewer"]
 
 _EVERYBODY: frozenset[Permission] = frozenset({"whoami", "sites.read", "rosters.read", "studies.read"})
-# An administrator decides who takes part and never what is computed; a researcher the other way round. Nobody can grant
-# what they do not hold: only administrators make operators, and only a role's name travels, never a permission.
+# An administrator decides who takes part and not what is computed; a researcher the other way round. Administrators
+# make operators of every role: that one of them made a researcher for himself cannot be excluded here, it stands in the
+# log with his name, and what is computed still needs the approval of every hospital's steward.
 PERMISSIONS: Mapping[str, frozenset[Permission]] = MappingProxyType(
     {
         "administrator": _EVERYBODY

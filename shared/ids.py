@@ -13,7 +13,7 @@ OperatorId = NewType("OperatorId", str)
 
 COORDINATOR = "coordinator"  # the key id under which the coordinator signs; no site may take it
 
-_ID = re.compile(r"[a-z0-9._-]{1,64}")
+_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # ids are parts of paths: never "." or "..", never an option
 
 
 def check_id(text: str, what: str = "id") -> str:
@@ -24,7 +24,10 @@ def check_id(text: str, what: str = "id") -> str:
     """
     given: object = text  # annotations promise text, but what comes out of a message may break the promise
     if not isinstance(given, str) or not _ID.fullmatch(given) or given == COORDINATOR:
-        raise InputError("id_malformed", f"{what} {str(given)[:80]!r}: 1 to 64 of a-z 0-9 . _ - but not 'coordinator'")
+        raise InputError(
+            "id_malformed",
+            f"{what} {str(given)[:80]!r}: 1 to 64 of a-z 0-9 . _ -, none of . _ - first, not 'coordinator'",
+        )
     return text
 
 

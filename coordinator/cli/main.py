@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from coordinator.cli import audit, init, operators, rosters, serve, sites, studies
-from shared.crypto.secret import forbid_core_dumps
+from shared.crypto.secret import guard_process
 from shared.errors import InputError, Misuse, MitralError, PeerFault, Refusal, Unavailable
 
 app = typer.Typer(
@@ -46,7 +46,7 @@ def options(
 
 def main() -> None:
     """Run the command line."""
-    forbid_core_dumps()
+    guard_process()
     try:
         app()
     except MitralError as error:

@@ -1,6 +1,7 @@
 """Bytes that never print themselves: logs, tracebacks and crash reports show ``<secret>`` (PROTOCOLS A13 row 27)."""
 
 import hmac
+import os
 import sys
 from typing import NoReturn
 
@@ -55,8 +56,9 @@ class Secret:
         raise Misuse("secret_exposed", "a secret cannot be pickled or copied")
 
 
-def forbid_core_dumps() -> None:
-    """Keep this process's memory, keys included, out of core files when it crashes; its children inherit that."""
+def guard_process() -> None:
+    """Keep memory out of core files and new files from other users, here and in every child process."""
+    os.umask(0o077)
     if sys.platform != "win32":
         import resource
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from shared.crypto.secret import forbid_core_dumps
+from shared.crypto.secret import guard_process
 from shared.errors import InputError, Misuse, MitralError, PeerFault, Refusal
 from site_agent.cli import data, enrol, roster, run, status, studies
 from site_agent.cli.opened import Opened
@@ -48,7 +48,7 @@ app.add_typer(studies.app, name="studies")
 
 def main() -> None:
     """Run a command; an error of Mitral prints what was wrong and what to do, and sets the exit code."""
-    forbid_core_dumps()
+    guard_process()
     try:
         app()
     except MitralError as error:

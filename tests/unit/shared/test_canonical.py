@@ -96,7 +96,9 @@ def test_hash_and_prefix_as_stated() -> None:
         length_prefixed(bytes(65536))
 
 
-@pytest.mark.parametrize("text", ["", "A", "a b", "a/b", "a\n", "a" * 65, "coordinator", "\u00e9", None, 7])
+@pytest.mark.parametrize(
+    "text", ["", ".", "..", "-a", "_a", "A", "a b", "a/b", "a\n", "a" * 65, "coordinator", "\u00e9", None, 7]
+)
 def test_ids(text: str) -> None:
     with pytest.raises(InputError, match="id_malformed"):
         check_id(text)

@@ -1,5 +1,9 @@
 import copy
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -38,3 +42,17 @@ def test_it_is_never_pickled_or_copied() -> None:
             act(Secret(b"a"))
     with pytest.raises(AttributeError):
         Secret(b"a").__dict__  # noqa: B018
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes and limits of POSIX")
+def test_a_guarded_process_leaves_no_core_file_and_no_file_for_others(tmp_path: Path) -> None:
+    code = (
+        "import resource; from shared.crypto.secret import guard_process; guard_process(); "
+        "open('made', 'w').close(); print(resource.getrlimit(resource.RLIMIT_CORE))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())}, umask=0,
+    )  # fmt: skip
+    assert done.stdout.strip() == "(0, 0)"
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o600
