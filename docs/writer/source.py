@@ -59,8 +59,8 @@ def messages() -> str:
         "coerced types and duplicate keys are refused. `Id` is 1 to 64 of `a-z 0-9 . _ -`, a letter or digit\n"
         "first; `Hash` is 64 lowercase hex digits; `Binary` is base64url without padding;\n"
         "`DecimalText` is a decimal number as text, because signed objects hold no floats; `Timestamp` is\n"
-        "RFC 3339 in UTC ending in `Z`. A type that extends `SignedStatement` also has `site`, `seq` and `prev`, and travels as a DSSE envelope of type\n"
-        "`application/vnd.mitral.sa1.<kind>+json`.\n"
+        "RFC 3339 in UTC ending in `Z`. A type that extends `SignedStatement` also has `site`, `seq` and `prev`,\n"
+        "and travels as a DSSE envelope of type `application/vnd.mitral.sa1.<kind>+json`.\n"
     )
     for phase in PHASES:
         raw = (PROTOCOL / f"{phase}.py").read_text(encoding="utf-8")
