@@ -4,7 +4,7 @@
 PYTHON ?= python3
 ARGS ?=
 
-.PHONY: setup demo test lint bench docs
+.PHONY: setup demo test lint bench docs evidence
 
 setup:
 	$(PYTHON) bootstrap.py setup $(ARGS)
@@ -23,3 +23,6 @@ bench:
 
 docs:
 	$(PYTHON) bootstrap.py docs $(ARGS)
+
+evidence:
+	$(PYTHON) bootstrap.py evidence $(ARGS)

@@ -8,6 +8,7 @@
     python bootstrap.py lint             the same without the tests
     python bootstrap.py bench [options]  options go to `mitral bench`
     python bootstrap.py docs             write the generated reference pages again
+    python bootstrap.py evidence         measure everything on the benchmark page again (half an hour)
 
 `make demo` and `make test` call this file; on Windows, where there is no make, call it directly.
 
@@ -37,6 +38,7 @@ LOG = VENV / "mitral-setup.log"
 OLDEST_PYTHON = (3, 11)
 FREE_BYTES_NEEDED = 3 * 1024**3  # a CPU build takes 1.5 GB installed, and pip unpacks next to it
 HEARTBEAT_SECONDS = 10.0
+MODULES = {"docs": "docs.generate", "evidence": "docs.evidence"}
 
 # What pip prints when something is wrong, and what to do about it. The first match wins.
 NETWORK_ADVICE = """Behind a proxy set HTTPS_PROXY; for a mirror set PIP_INDEX_URL; to install from a folder of
@@ -230,8 +232,8 @@ def run_command(command: str, rest: list[str]) -> int:
     """Run one of the commands of this file's docstring and return its exit status."""
     if command in {"demo", "bench"}:
         return run_program("mitral", command, *rest)
-    if command == "docs":
-        return run_program("python", "-m", "docs.generate", *rest)
+    if command in MODULES:
+        return run_program("python", "-m", MODULES[command], *rest)
     if command == "lint":
         return run_steps(LINT_STEPS)
     return run_tests(rest) if command == "test" else 0
@@ -241,7 +243,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Read the command line, set up, run; errors of the environment become text and status 2."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--index-url", metavar="URL", help="package index for torch alone, e.g. PyTorch's CPU index")
-    parser.add_argument("command", choices=["setup", "demo", "test", "lint", "bench", "docs"])
+    parser.add_argument("command", choices=["setup", "demo", "test", "lint", "bench", *MODULES])
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="arguments for the command")
     given = parser.parse_args(arguments)
     try:

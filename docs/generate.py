@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from docs.writer.attacks import attack_tests
+from docs.writer.benchmarks import benchmarks
 from docs.writer.commands import command_line
 from docs.writer.markdown import plain, table
 from docs.writer.source import messages, modules, settings
@@ -98,6 +99,7 @@ def http() -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {
+    "development/benchmarks.md": benchmarks,
     "development/modules.md": modules,
     "protocol/attack-tests.md": attack_tests,
     "protocol/messages.md": messages,

@@ -66,9 +66,10 @@ def run(
                 number = repeat % len(vectors)
                 client.append(do_site_work(federation, number, vectors[number], None).cpu_seconds)
                 reports.append(coordinator.aggregate())
+    coordinating = [report["cpu_seconds"] for report in reports]
     figures = {
         "client_cpu_seconds": median(client),
-        "coordinator_cpu_seconds": median(report["cpu_seconds"] for report in reports),
+        "coordinator_cpu_seconds": median(coordinating),
         "plain_sum_cpu_seconds": median(plain),
     }
     return {
@@ -80,12 +81,20 @@ def run(
         "repeats": repeats,
         **{name: round(seconds, 6) for name, seconds in figures.items()},
         "client_multiple": round(figures["client_cpu_seconds"] / figures["plain_sum_cpu_seconds"], 2),
+        "client_multiple_range": _range(client, plain),
         "coordinator_multiple": round(figures["coordinator_cpu_seconds"] / figures["plain_sum_cpu_seconds"], 2),
+        "coordinator_multiple_range": _range(coordinating, plain),
         "upload_bytes": prepared.upload_bytes,
         "upload_share_of_float32": round(prepared.upload_bytes / (4 * dimension), 4),
         "coordinator_peak_bytes": max(report["peak_bytes"] for report in [exact, *reports]),
         "exact": exact["words_sha256"] == prepared.words_sha256 and exact["weight"] == prepared.weight,
     }
+
+
+def _range(seconds: Sequence[float], plain: Sequence[float]) -> list[float]:
+    """Return the smallest and the largest multiple of the plain sum that was measured in the same turn."""
+    multiples = [one / other for one, other in zip(seconds, plain, strict=True)]
+    return [round(min(multiples), 2), round(max(multiples), 2)]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ DATASETS: dict[str, ModuleType] = {
     "pneumoniamnist": pneumoniamnist,
 }
 _HOSPITALS = ("north", "south", "east", "west")
-_DEADLINES = {"upload_seconds": 600, "grace_seconds": 15, "expire_seconds": 1800}
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,6 @@ def prepare_data(
         "sites": list(split.sites),
         "not_after": str((datetime.now(UTC) + timedelta(days=2)).date()),
         **module.default_settings(),
-        "deadlines": _DEADLINES,
     }
     content["training"] = {**content["training"], "seed": seed, **({} if rounds is None else {"rounds": rounds})}
     study_file = folder / "study.yaml"

@@ -25,7 +25,6 @@ def rehearsal_plan(settings: JsonObject, sites: Sequence[str]) -> Plan:
             "purpose": "To see what the federation would learn",
             "federation": "rehearsal",
             "sites": sorted(sites),
-            "deadlines": {"upload_seconds": 3600, "grace_seconds": 60, "expire_seconds": 7200},
             "dp": None,
             "initial_model": _NOT_BUILT_YET,
             "dimension": 1,

@@ -29,6 +29,7 @@ def settings(**changes: Any) -> JsonObject:  # noqa: ANN401 (sections of a study
             "clip": {"default": "1", "tensors": {}},
             "least_survivors": None,
         },
+        "deadlines": {"upload_seconds": 600, "grace_seconds": 15, "expire_seconds": 1800},
         "selection": {"metric": "auc", "patience": 0, "min_delta": "0.0005"},
         "metrics": {"bins": 64},
     }
