@@ -6,6 +6,7 @@ it has, and accepting one costs a single sync.
 
 import shutil
 import threading
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from coordinator.blobs.hashed_file import HashedFile, disk_errors, sync_folder
@@ -60,9 +61,13 @@ class Uploads:
         found = (path.name.split("-") for path in self.folder(ctx_hash, site).glob("chunk-*"))
         return {int(index): digest for _, index, digest in sorted(found)}
 
-    def chunk_path(self, ctx_hash: str, site: str, index: int) -> Path | None:
-        """Return the file of a chunk."""
-        return next(self.folder(ctx_hash, site).glob(f"chunk-{index:06d}-*"), None)
+    def chunk(self, ctx_hash: str, site: str, index: int) -> memoryview | None:
+        """Return the bytes of a chunk, mapped and not read: they are hashed and added once, and copied nowhere."""
+        path = next(self.folder(ctx_hash, site).glob(f"chunk-{index:06d}-*"), None)
+        if path is None or not path.stat().st_size:
+            return None
+        with path.open("rb") as file:
+            return memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
 
     def shares(self, ctx_hash: str, site: str) -> bytes | None:
         """Return the share blobs as they were uploaded, one after the other."""

@@ -191,11 +191,11 @@ def _commitments(ctx: Context, manifest: Manifest, shares: bytes, recipients: li
 def _sum(job: MaskedSum, ctx: Context, uploads: Uploads, blobs: BlobStore, workers: int) -> Sum | Failure:
     draft = blobs.draft()
 
-    def source(site: str, index: int) -> bytes:
-        path = uploads.chunk_path(ctx.ctx_hash, site, index)
-        if path is None:
+    def source(site: str, index: int) -> memoryview:
+        chunk = uploads.chunk(ctx.ctx_hash, site, index)
+        if chunk is None:
             raise PeerFault("chunk_size", f"chunk {index} of {site} is not on disk any more")
-        return path.read_bytes()
+        return chunk
 
     def sink(_index: int, words: NDArray[np.int32]) -> None:
         draft.write(np.ascontiguousarray(words, dtype="<i4").data)
