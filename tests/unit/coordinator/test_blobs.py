@@ -94,11 +94,10 @@ def test_wiping_one_site_leaves_the_others(tmp_path: Path) -> None:
 
 def test_a_sites_name_cannot_leave_its_folder(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path / "uploads")
-    for odd in ("../x", "a/b", "A", ""):
+    for odd in ("../x", "a/b", "A", "", ".", ".."):
         with pytest.raises(InputError, match="id_malformed"):
             uploads.draft(CTX, odd)
-    uploads.draft(CTX, "..").write(b"x")  # an id may be made of dots; as a folder it is "site-.."
-    assert [path.parent.name for path in (tmp_path / "uploads").rglob(".draft-*")] == ["site-.."]
+    assert list((tmp_path / "uploads").iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
