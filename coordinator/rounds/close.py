@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from coordinator.audit import COORDINATOR_ACTOR, AuditLog, Fact
+from coordinator.audit import COORDINATOR_ACTOR, SYSTEM_ACTOR, AuditLog, Fact
 from coordinator.rounds import agenda
 from coordinator.rounds.machine import Event, next_state
 from coordinator.rounds.open import plan_next, read_progress
@@ -15,8 +15,10 @@ from coordinator.storage.rounds import Round
 from shared.canonical import JsonObject, canonical_bytes
 from shared.clock import timestamp
 from shared.protocol.outcome import Outcome
+from shared.secagg.differencing import set_apart
 
 Wipe = Callable[[str], None]
+_ENDED_COMPARED = 8  # far enough back to pass metrics contexts and rounds without survivors
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def publish(tx: Transaction, log: AuditLog, round_: Round, result: Published, wi
     tx.touch("agents", "operators", f"study/{study.study}")
     rounds.wipe_responses(tx, ctx.ctx_hash)
     tx.after_commit.append(lambda: wipe(ctx.ctx_hash))
-    log.append_many(tx, _facts(round_, outcome, result), now)
+    log.append_many(tx, [*_facts(round_, outcome, result), *_differencing(tx, round_)], now)
     _go_on(tx, log, study.study, now)
 
 
@@ -103,8 +105,23 @@ def _end(
             data["kept_out"] = kept_out
         type_ = "round.abort" if event == "abandon" else "round.lost"
         fact = Fact(type_, COORDINATOR_ACTOR, data, study.study, ("round", ctx_hash), outcome="minor")
-        log.append(tx, fact, now)
+        log.append_many(tx, [fact, *_differencing(tx, round_)], now)
     _go_on(tx, log, study.study, now)
+
+
+def _differencing(tx: Transaction, round_: Round) -> list[Fact]:
+    """Return the alert that this sum and the last one differ by a single site's update; a lost sum counts as one."""
+    if round_.purpose != "update" or not round_.survivors:
+        return []
+    ended = rounds.read_newest_ended(tx, round_.study, _ENDED_COMPARED)
+    before = next((one for one in ended if one.id != round_.id and one.purpose == "update" and one.survivors), None)
+    site = None if before is None else set_apart(before.survivors, round_.survivors)
+    if before is None or site is None:
+        return []
+    detail = "two sums over survivors that differ by one site say more about it than one does"
+    data: JsonObject = {"detail": detail, "site": site, "ctx_hash": round_.ctx_hash, "before": before.ctx_hash}
+    subject = ("round", round_.ctx_hash or "")
+    return [Fact("alert.differencing", SYSTEM_ACTOR, data, round_.study, subject, outcome="minor")]
 
 
 def _go_on(tx: Transaction, log: AuditLog, study_id: str, now: datetime) -> None:

@@ -18,6 +18,7 @@ from shared.model_state import flatten, from_bytes, layout_of, to_bytes, unflatt
 from shared.protocol.outcome import Attestation, PublishedOutcome
 from shared.protocol.study import Plan
 from shared.protocol.work import EndedCommand, StudyCommand
+from shared.secagg.differencing import set_apart
 from shared.secagg.roster import site_keys
 from shared.secagg.tail import decode_tail
 from shared.statistics import statistics_from_sums
@@ -85,9 +86,11 @@ def take_outcome(
     elif ctx.kind == "statistics":
         statistics = statistics_from_sums(read_aggregate(session, published).tail, len(outcome.U))
     taken = StoredOutcome(
-        plan.study, published.index, ctx.ctx_hash, ctx.kind, ctx.round, outcome.outcome_hash, outcome.model_sha256
-    )
+        plan.study, published.index, ctx.ctx_hash, ctx.kind, ctx.round, outcome.outcome_hash, outcome.model_sha256,
+        tuple(outcome.U),
+    )  # fmt: skip
     with session.database.transaction("take outcome") as tx:
+        before = outcomes.read_newest_update(tx, plan.study)
         outcomes.add_outcome(tx, taken, log_index)
         if origin is not None:
             outcomes.add_model_version(tx, plan.study, outcome.model_sha256, published.index, origin)
@@ -107,6 +110,9 @@ def take_outcome(
             wipe_round(tx, bound, "published")
     session.desk.give_up(plan.study, ctx.ctx_hash)
     session.folder.erase_round(ctx.ctx_hash)
+    if before is not None and ctx.kind == "update" and set_apart(before.survivors, taken.survivors) == session.site:
+        detail = f"the sums of rounds {before.round} and {ctx.round} differ by this hospital's update alone"
+        session.notice("cohort_differs_by_this_site", plan.study, detail)
     session.log.info(
         "outcome", study=plan.study, round=ctx.round, kind=ctx.kind, model=outcome.model_sha256, how=origin
     )

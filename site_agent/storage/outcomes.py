@@ -18,15 +18,21 @@ class StoredOutcome:
     round: int
     outcome_hash: str
     model: str
+    survivors: tuple[str, ...]
 
 
-_SELECT = 'SELECT study, "index", ctx_hash, kind, round, outcome_hash, model FROM outcome '
+_SELECT = 'SELECT study, "index", ctx_hash, kind, round, outcome_hash, model, survivors FROM outcome '
 
 
 def read_newest(tx: Transaction, study: str) -> StoredOutcome | None:
     """Return the newest outcome of a study."""
-    row = tx.row(_SELECT + 'WHERE study = :study ORDER BY "index" DESC LIMIT 1', study=study)
-    return None if row is None else StoredOutcome(*row)
+    return _read(tx.row(_SELECT + 'WHERE study = :study ORDER BY "index" DESC LIMIT 1', study=study))
+
+
+def read_newest_update(tx: Transaction, study: str) -> StoredOutcome | None:
+    """Return the newest outcome of an update round of a study."""
+    query = "WHERE study = :study AND kind = 'update' ORDER BY \"index\" DESC LIMIT 1"
+    return _read(tx.row(_SELECT + query, study=study))
 
 
 def read_current_models(tx: Transaction) -> set[str]:
@@ -40,8 +46,8 @@ def read_current_models(tx: Transaction) -> set[str]:
 def add_outcome(tx: Transaction, outcome: StoredOutcome, log_index: int) -> None:
     """Add a verified outcome."""
     tx.run(
-        'INSERT INTO outcome (study, "index", ctx_hash, kind, round, outcome_hash, model, log_index) VALUES'
-        " (:study, :number, :ctx_hash, :kind, :round, :outcome_hash, :model, :log_index)",
+        'INSERT INTO outcome (study, "index", ctx_hash, kind, round, outcome_hash, model, survivors, log_index) VALUES'
+        " (:study, :number, :ctx_hash, :kind, :round, :outcome_hash, :model, :survivors, :log_index)",
         study=outcome.study,
         number=outcome.index,
         ctx_hash=outcome.ctx_hash,
@@ -49,6 +55,7 @@ def add_outcome(tx: Transaction, outcome: StoredOutcome, log_index: int) -> None
         round=outcome.round,
         outcome_hash=outcome.outcome_hash,
         model=outcome.model,
+        survivors=json.dumps(outcome.survivors),
         log_index=log_index,
     )
 
@@ -101,3 +108,10 @@ def has_attestation(tx: Transaction, study: str, number: int) -> bool:
 def add_attestation(tx: Transaction, study: str, number: int, model: str, seq: int) -> None:
     """Store the one attestation of a (study, round)."""
     tx.add("attestation", study=study, round=number, model=model, seq=seq)
+
+
+def _read(row: tuple[object, ...] | None) -> StoredOutcome | None:
+    if row is None:
+        return None
+    *values, survivors = row
+    return StoredOutcome(*values, survivors=tuple(json.loads(str(survivors))))  # type: ignore[arg-type, misc]

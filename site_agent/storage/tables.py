@@ -242,6 +242,7 @@ class OutcomeRow(SiteTable, table=True):
     outcome_hash: str
     model: str  # newest model version after this outcome
     log_index: int
+    survivors: str = Field(sa_column_kwargs={"server_default": "[]"})  # JSON list; empty: from before it was kept
 
 
 class ModelVersionRow(SiteTable, table=True):

@@ -133,6 +133,16 @@ def test_a_worn_pairing_is_refused_by_the_site_itself(hospitals: Hospitals, days
     assert site.refusal(ctx) == "pairing_superseded"
 
 
+def test_row_22_a_hospital_notices_that_two_sums_differ_by_its_update_alone(hospitals: Hospitals) -> None:
+    hospitals.run_round(hospitals.coordinator.open_round(STUDY))
+    hospitals.step()
+    three = ["site-a", "site-b", "site-c"]
+    hospitals.run_round(hospitals.coordinator.open_round(STUDY, score=None), train=three)
+    hospitals.step()
+    assert hospitals["site-d"].notices() == ["cohort_differs_by_this_site"]
+    assert [hospitals[site].notices() for site in three] == [[], [], []]
+
+
 def test_row_04_a_roster_replaced_during_training_stops_the_upload(
     hospitals: Hospitals, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -625,3 +625,17 @@ def test_after_every_end_no_secret_of_the_round_is_on_disk(running: Running) -> 
         if needle in path.read_bytes() or needle.hex().encode() in path.read_bytes()
     ]
     assert found == []
+
+
+@pytest.mark.parametrize("late", ["site-d", None])
+def test_row_22_two_sums_that_differ_by_one_site_raise_an_alert(running: Running, late: str | None) -> None:
+    scene, plan = running
+    first = scene.live(plan).ctx_hash
+    upload(scene, plan, *SITES)
+    finish(scene, plan, *SITES)
+    present = [name for name in SITES if name != late]
+    upload(scene, plan, *present)
+    scene.pass_time(5)
+    finish(scene, plan, *present)
+    alerts = [entry["data"] for entry in scene.entries() if entry["type"] == "alert.differencing"]
+    assert [(one["site"], one["before"]) for one in alerts] == ([] if late is None else [(late, first)])
