@@ -10,9 +10,9 @@ from coordinator.storage.database import Transaction
 from coordinator.storage.pairings import Pairing
 from coordinator.storage.rosters import StoredRoster
 from coordinator.storage.studies import Study
-from shared.canonical import b64u
+from shared.canonical import b64u, sha256_hex
 from shared.errors import Refusal
-from shared.protocol.pairing import LONGEST_USE, MOST_USES
+from shared.protocol.pairing import LONGEST_USE_ASKED, MOST_USES_ASKED
 from shared.secagg.parameters import Parameters, check_parameters, least_survivors, threshold
 
 
@@ -25,15 +25,20 @@ class Cohort:
     look_again_at: datetime | None = None
 
 
-def members(tx: Transaction, study: Study, roster: StoredRoster | None) -> list[str]:
-    """Return the sites that may take part: in the plan, in the active roster, approved, willing, not kept out."""
-    if roster is None:
-        return []
+def able(tx: Transaction, study: Study) -> set[str]:
+    """Return the sites that are approved and whose stewards approve the study: the others sign nothing for it."""
     willing = {
         site
         for site, (plan_hash, decision) in studies.read_approvals(tx, study.study).items()
         if decision == "approve" and plan_hash == study.plan_hash
     }
+    return willing & {site.site for site in sites.read_sites_in(tx, "approved")}
+
+
+def members(tx: Transaction, study: Study, roster: StoredRoster | None) -> list[str]:
+    """Return the sites that may take part: in the plan, in the active roster, approved, willing, not kept out."""
+    if roster is None:
+        return []
     # A hospital that enrolled anew has another key than the roster says: the others would not accept its signature.
     pinned = {entry["id"]: entry["idk"] for entry in roster.roster["sites"]}
     allowed = {
@@ -41,7 +46,8 @@ def members(tx: Transaction, study: Study, roster: StoredRoster | None) -> list[
         for site in sites.read_sites_in(tx, "approved")
         if site.barred is None and site.idk is not None and pinned.get(site.site) == b64u(site.idk)
     }
-    return [site for site in study.plan.sites if site in willing and site in allowed]
+    willing = able(tx, study) & allowed
+    return [site for site in study.plan.sites if site in willing]
 
 
 def choose(
@@ -53,9 +59,9 @@ def choose(
     A member that has just hung up, or has not called since this process started, gets `gather_seconds` to come; so has
     one that is here and still making its pairing bundle. Nobody is waited for longer.
     """
-    usable = {site: one for site, one in bundles.items() if one.roster_hash == roster.roster_hash and not one.renew}
+    usable = {site: one for site, one in bundles.items() if is_usable(one, roster.roster_hash, now)}
     online = [site for site in members if presence.is_online(site, now)]
-    cohort = mutually_covering(online, usable)
+    cohort = mutually_covering(online, usable, f"{study.study} {waiting_since}")
     why_not = is_too_small(len(cohort), roster, study, kind, cohort)
     absent = [site for site in members if site not in cohort]
     patience_until = waiting_since + timedelta(seconds=gather_seconds)
@@ -74,8 +80,11 @@ def choose(
     return Cohort([], f"{why_not} ({'; '.join(detail)})", min(times) if times else None)
 
 
-def mutually_covering(sites: Collection[str], bundles: Mapping[str, Pairing]) -> list[str]:
-    """Return sites that all cover each other; of an uncovered pair the one with more gaps is left out."""
+def mutually_covering(sites: Collection[str], bundles: Mapping[str, Pairing], lot: str = "") -> list[str]:
+    """Return sites that all cover each other; of an uncovered pair the one with more gaps is left out.
+
+    Between equals `lot`, which changes from round to round, decides: nobody can always be the one that stays.
+    """
     chosen = sorted(site for site in sites if site in bundles)
 
     def gaps(site: str) -> int:
@@ -86,7 +95,7 @@ def mutually_covering(sites: Collection[str], bundles: Mapping[str, Pairing]) ->
         )
 
     while chosen:
-        worst = max(chosen, key=lambda site: (gaps(site), site))
+        worst = max(chosen, key=lambda site: (gaps(site), sha256_hex(f"{lot} {site}".encode())))
         if gaps(worst) == 0:
             break
         chosen.remove(worst)
@@ -119,10 +128,14 @@ def is_too_small(n: int, roster: StoredRoster, study: Study, kind: str, cohort: 
 
 def needs_bundle(site: str, members: list[str], bundle: Pairing | None, roster_hash: str, now: datetime) -> bool:
     """Return whether a member has to make a new pairing bundle (PROTOCOLS A6)."""
-    if bundle is None or bundle.renew or bundle.roster_hash != roster_hash or bundle.uses >= MOST_USES:
-        return True
+    return bundle is None or not is_usable(bundle, roster_hash, now) or not set(members) - {site} <= bundle.members
+
+
+def is_usable(bundle: Pairing, roster_hash: str, now: datetime) -> bool:
+    """Return whether a context may name a bundle: of this roster, not to be renewed, not worn."""
     age = now - datetime.fromisoformat(bundle.received_at)
-    return not set(members) - {site} <= bundle.members or age > LONGEST_USE
+    is_worn = bundle.uses >= MOST_USES_ASKED or age > LONGEST_USE_ASKED
+    return bundle.roster_hash == roster_hash and not bundle.renew and not is_worn
 
 
 def read_bundles(tx: Transaction, study: str) -> dict[str, Pairing]:

@@ -1,6 +1,6 @@
 """Rosters: proposed by an administrator, in force once every listed site and enough of the last members signed (A4)."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from coordinator.audit import COORDINATOR_ACTOR, AuditLog, Fact
 from coordinator.keys import Keys
@@ -20,6 +20,7 @@ from shared.protocol.roster import RosterApproval, RosterBundle
 from shared.secagg import roster as rules
 
 _VALID_DAYS = 365
+_RENEWED_IN_THE_LAST = timedelta(days=60)
 
 
 def propose(
@@ -48,8 +49,12 @@ def propose(
     )
     if active is not None:
         same = ("c", "sites", "coordinator")
-        if all(active.roster[key] == roster[key] for key in same):
-            raise InputError("roster_unchanged", f"version {active.version} lists the same sites and keys already")
+        lasts = date.fromisoformat(active.roster["not_after"]) - now.date()
+        if all(active.roster[key] == roster[key] for key in same) and lasts > _RENEWED_IN_THE_LAST:
+            raise InputError(
+                "roster_unchanged",
+                f"version {active.version} lists the same sites and keys already, until {active.roster['not_after']}",
+            )
         rules.check_successor(active.roster, roster)
     version, digest = roster["version"], rules.roster_hash(roster)
     tx.touch("agents", "operators")

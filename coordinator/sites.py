@@ -5,6 +5,7 @@ from datetime import datetime
 
 from coordinator.audit import SYSTEM_ACTOR, AuditLog, Fact
 from coordinator.operators import Principal, actor_of
+from coordinator.storage import rounds
 from coordinator.storage import sites as stored
 from coordinator.storage.database import Transaction
 from shared.audit.entries import Actor
@@ -87,6 +88,8 @@ def revoke(tx: Transaction, log: AuditLog, by: Principal, site: str, reason: str
     if found.state != "approved":
         raise InputError("site_not_approved", f"{site} is {found.state}")
     stored.set_state(tx, site, "revoked")
+    for live in rounds.read_all_live(tx):
+        tx.touch(f"study/{live.study}")  # the driver sees whether its round can still be finished
     data = {"site": site, "serial": found.certificate_serial, "reason": "administrator"}
     fact = Fact("cert.revoked", actor_of(by), data, subject=("site", site), private={"reason_text": reason[:500]})
     log.append(tx, fact, now)

@@ -9,7 +9,7 @@ from coordinator.operators import Principal, actor_of
 from coordinator.rounds import close
 from coordinator.rounds.open import plan_next
 from coordinator.sites import SitePrincipal
-from coordinator.storage import model_versions, rosters, rounds
+from coordinator.storage import model_versions, pairings, rosters, rounds
 from coordinator.storage import studies as stored
 from coordinator.storage.database import Transaction
 from coordinator.storage.studies import Study
@@ -100,6 +100,10 @@ def approve(
         raise Refusal("study_not_of_site", f"{site} is not among the sites of {study}")
     if approval.study != study or approval.plan != found.plan_hash:
         raise PeerFault("approval_mismatch", f"the approval is not of the plan of {study}")
+    earlier = stored.read_approvals(tx, study).get(site)
+    if approval.decision == "approve" and earlier is not None and earlier[1] == "withdraw":
+        # With the withdrawal the site erased what it shared with the others, in both directions.
+        pairings.set_renew(tx, study, list(found.plan.sites))
     stored.set_approval(tx, study, site, approval.plan, approval.decision, approval.seq, timestamp(now))
     tx.touch("agents", "operators", f"study/{study}")
     type_ = "plan.approved" if approval.decision == "approve" else "plan.withdrawn"

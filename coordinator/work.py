@@ -61,6 +61,10 @@ def _pairing(
     if not is_busy and cohort.needs_bundle(site, members, bundles.get(site), active.roster_hash, now):
         serial = pairings.read_last_serial(tx, study.study, site) + 1
         found.append(PairingCommand(kind="pairing", study=study.study, serial=serial, members=members))
+    if is_busy and live is not None:
+        # Nobody outdates the bundles of a live context by sending a newer one: those it names are handed out.
+        named = {participant.site: pairings.read_by_hash(tx, participant.pairing) for participant in live.ctx.P}
+        bundles |= {other: bundle for other, bundle in named.items() if bundle is not None}
     others = [
         BundleReference(site=other, pairing=bundles[other].pairing_hash, blob=bundles[other].blob)
         for other in members

@@ -145,20 +145,32 @@ class CoordinatorClient:
     def download_blob(self, digest: str, target: Path, limit: int = MAX_BLOB_BYTES) -> None:
         """Fetch a blob into `target`, resuming a part that an earlier attempt left; the file appears when it is whole.
 
+        A part that does not lead to the blob, whole or torn, is thrown away and the blob fetched from its beginning.
+
         Raises:
-            PeerFault: ``blob_damaged``; the part is thrown away.
+            PeerFault: ``blob_damaged``: even fetched in one piece it is not what its name says.
         """
         part = target.with_name(f"{target.name}.part")
-        have = part.stat().st_size if part.exists() else 0
-        headers = {"Range": f"bytes={have}-", "Accept": "application/octet-stream"} if have else {}
         with disk_errors(target):
-            self._exchange("GET", f"/v1/blobs/{digest}", headers=headers, receive=lambda r: _save(r, part, limit))
-            with part.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != digest:
+            if part.exists() and (_is_blob(part, digest) or self._resume(digest, part, limit)):
+                part.replace(target)
+                return
+            part.unlink(missing_ok=True)
+            self._exchange("GET", f"/v1/blobs/{digest}", receive=lambda r: _save(r, part, limit))
+            if not _is_blob(part, digest):
                 part.unlink()
                 raise PeerFault("blob_damaged", f"blob {digest} has other content than its name says")
             part.replace(target)
+
+    def _resume(self, digest: str, part: Path, limit: int) -> bool:
+        """Fetch what a part lacks; return whether the blob is whole now."""
+        headers = {"Range": f"bytes={part.stat().st_size}-", "Accept": "application/octet-stream"}
+        try:
+            self._exchange("GET", f"/v1/blobs/{digest}", headers=headers, receive=lambda r: _save(r, part, limit))
+        except MitralError as error:
+            if error.code != "range_invalid":  # the part is as long as the blob, or longer: it is not the blob
+                raise
+        return _is_blob(part, digest)
 
     def request(
         self,
@@ -241,6 +253,11 @@ def _read(response: httpx.Response, limit: int) -> bytes:
             raise Retry("coordinator_answer", f"the answer is longer than {limit} bytes")
         parts.append(part)
     return b"".join(parts)
+
+
+def _is_blob(path: Path, digest: str) -> bool:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == digest
 
 
 def _save(response: httpx.Response, part: Path, limit: int) -> bytes:

@@ -89,14 +89,18 @@ class Delivery:
         if item.seq not in self._begun and self._is_fresh(item):
             self._begun.add(item.seq)
             self._send_vector(item, missing_only=False)
-            return self._session.client.put(item.path, item.body)
+            return self._put_manifest(item)
         # An earlier attempt may have got everything across: the manifest asks.
         try:
-            return self._session.client.put(item.path, item.body)
+            return self._put_manifest(item)
         except PeerFault as error:
             if error.code != "upload_incomplete":
                 raise
         self._send_vector(item, missing_only=True)
+        return self._put_manifest(item)
+
+    def _put_manifest(self, item: OutboxItem) -> Answer:
+        self._check_wanted(item)
         return self._session.client.put(item.path, item.body)
 
     def _is_fresh(self, item: OutboxItem) -> bool:
@@ -131,7 +135,8 @@ class Delivery:
         session = self._session
         with session.database.transaction("rejected") as tx:
             outbox.set_rejected(tx, item.seq, error.code)
-            if error.code not in _TOO_LATE:
+            # A refusal may cross its own site's update: then the update counts, and there is nothing to look at.
+            if error.code not in _TOO_LATE and (item.kind, error.code) != ("refusal", "upload_conflict"):
                 at = timestamp(session.clock.now())
                 notices.add_notice(tx, error.code, f"{item.kind} {item.seq}", error.detail, at)
         session.log.warning("rejected", kind=item.kind, seq=item.seq, code=error.code, detail=error.detail)

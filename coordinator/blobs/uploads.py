@@ -4,8 +4,11 @@ No row speaks of a chunk: a chunk *is* its file, named by index and digest, so t
 it has, and accepting one costs a single sync.
 """
 
+import contextlib
+import os
 import shutil
 import threading
+from collections.abc import Iterator
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
@@ -73,6 +76,19 @@ class Uploads:
         """Return the share blobs as they were uploaded, one after the other."""
         path = next(self.folder(ctx_hash, site).glob(f"{_SHARES}-*"), None)
         return None if path is None else path.read_bytes()
+
+    @contextlib.contextmanager
+    def attempting(self, ctx_hash: str) -> Iterator[int]:
+        """Yield how many attempts to add these uploads up ended with the process: out of memory, or a broken disk."""
+        marker = self._root / ctx_hash / "attempts"
+        before = marker.stat().st_size if marker.exists() else 0
+        with marker.open("ab") as file:
+            file.write(b".")
+            os.fsync(file.fileno())
+        try:
+            yield before
+        finally:
+            os.truncate(marker, before)
 
     def sync(self, ctx_hash: str, site: str) -> None:
         """Put the names of everything a site staged on disk: done once, before the receipt.

@@ -69,6 +69,8 @@ def next_step(progress: Progress) -> Next | Pause | Finished:  # noqa: PLR0911 (
         if any(one.state in {"LOST", "ABANDONED"} and one.closed_at for one in _of(progress, "statistics")):
             # Sites that sealed their statistics do not give them a second time, for the difference of two sums.
             return Pause("the statistics round failed after sites had answered; asking twice needs a new study")
+        if progress.failed_on_model >= MOST_UPDATES_PER_MODEL:
+            return Pause(f"{progress.failed_on_model} rounds in a row failed to gather statistics")
         return Next("statistics", model)
     done = len(_published(progress, "update"))
     chosen = choose([version.metrics for version in progress.versions], plan.selection)

@@ -53,7 +53,7 @@ def publish(tx: Transaction, log: AuditLog, round_: Round, result: Published, wi
     studies.add_blob(tx, study.study, round_.aggregate_sha256, "aggregate")
     studies.add_blob(tx, study.study, result.model, "model")
     if result.statistics is not None:
-        changes["statistics"] = _text(result.statistics)
+        changes |= {"statistics": _text(result.statistics), "failed_on_model": 0}
     if result.metrics is not None:
         record = model_versions.set_test_metrics if round_.purpose == "test" else model_versions.set_metrics
         record(tx, study.study, round_.model, _text(result.metrics) or "")
@@ -93,7 +93,7 @@ def _end(
     if study is None:
         raise LookupError(round_.study)
     rounds.set_round(tx, round_.id, state=state, reason=reason, ended_at=timestamp(now))
-    if round_.purpose == "update" and round_.ctx_hash is not None:
+    if round_.purpose in {"update", "statistics"} and round_.ctx_hash is not None:
         studies.set_study(tx, study.study, failed_on_model=study.failed_on_model + 1)
     tx.touch("agents", "operators", f"study/{study.study}")
     if round_.ctx_hash is not None:

@@ -26,7 +26,7 @@ def propose(tx: Transaction, log: AuditLog, uploads: Uploads, presence: Presence
     Waits (returns False) while fewer than t members are online: a statement nobody signs would be of no use.
     """
     ctx, ctx_hash = round_.ctx, round_.ctx_hash or ""
-    received = consistent(rounds.read_uploads(tx, ctx_hash))
+    received = consistent(ctx_hash, rounds.read_uploads(tx, ctx_hash))
     online = [site for site in ctx.sites if presence.is_online(site, now)]
     if len(online) < ctx.t:
         reason = f"{len(online)} of at least {ctx.t} invited sites are online to confirm the survivors"

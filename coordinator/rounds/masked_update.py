@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from coordinator import cohort
 from coordinator.audit import AuditLog, Fact
 from coordinator.blobs.uploads import Uploads
 from coordinator.presence import Presence
@@ -173,8 +174,10 @@ def on_deadline(
     """Decide about the upload window: close it, extend it once, give up, or wait; return whether anything changed."""
     ctx, ctx_hash = round_.ctx, round_.ctx_hash or ""
     received, refused = rounds.read_uploads(tx, ctx_hash), rounds.read_refusals(tx, ctx_hash)
-    waiting = [site for site in ctx.sites if site not in received and site not in refused]
-    uploaded = seed_commits.consistent(received)
+    study = studies.read_study(tx, round_.study)
+    able = set(ctx.sites) if study is None else cohort.able(tx, study)
+    waiting = [site for site in ctx.sites if site in able and site not in received and site not in refused]
+    uploaded = seed_commits.consistent(ctx_hash, received)
     until, expires_at = parse_timestamp(round_.upload_until or ""), parse_timestamp(ctx.expires)
     if now >= expires_at:
         close.abandon(

@@ -15,6 +15,7 @@ from coordinator.storage.studies import Study
 from shared.clock import timestamp
 from shared.protocol.round_context import Context, Participant, clip_hash, dp_hash
 from shared.protocol.vector_layout import Part, vector_layout
+from shared.secagg.roster import is_expired
 
 _ITEMS: dict[Part, str] = {"validation": "score_histogram", "test": "test_histogram"}
 
@@ -61,6 +62,8 @@ def choose_cohort(
     roster = rosters.read_active(tx)
     if roster is None:
         return cohort.Cohort([], "no roster is active yet")
+    if is_expired(roster.roster, now):
+        return cohort.Cohort([], f"roster version {roster.version} ran out: propose a new one, every site approves it")
     return cohort.choose(
         cohort.members(tx, study, roster),
         pairings.read_readable(tx, study.study),

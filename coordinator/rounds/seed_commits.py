@@ -18,15 +18,15 @@ from shared.canonical import sha256_hex
 from shared.protocol.masked_update import Manifest
 
 
-def consistent(uploads: Mapping[str, Upload]) -> dict[str, Upload]:
+def consistent(ctx_hash: str, uploads: Mapping[str, Upload]) -> dict[str, Upload]:
     """Return the uploads of which no two contradict each other: until then, the most contradicted one is left out.
 
-    Between equals the later one goes.
+    Between equals the context's hash decides, anew in every round: to come first or to have a good name does not help.
     """
     kept = dict(uploads)
     against = {site: set(contradicting(kept, read_manifest(upload))) for site, upload in uploads.items()}
     while any(against.values()):
-        out = max(kept, key=lambda site: (len(against[site]), kept[site].received_at, site))
+        out = max(kept, key=lambda site: (len(against[site]), sha256_hex(f"{ctx_hash} {site}".encode())))
         del kept[out]
         for sites in against.values():
             sites.discard(out)

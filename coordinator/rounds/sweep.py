@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from coordinator import cohort
 from coordinator.audit import AuditLog
 from coordinator.blobs.store import BlobStore
 from coordinator.blobs.uploads import Uploads
@@ -20,6 +21,8 @@ from shared.metrics import figures
 from shared.model_state import flatten, from_bytes, layout_of, to_bytes, unflatten
 from shared.statistics import statistics_from_sums
 from shared.strategies.strategy import apply_aggregate
+
+MOST_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +78,25 @@ def _step(desk: Desk, study: Study, round_: Round | None) -> tuple[bool, datetim
             return fresh is not None and opening.plan_next(tx, desk.log, fresh, now), None
     if round_.state == "PLANNED":
         return _open(desk, study, now) if study.state == "running" else (False, None)
+    if round_.state == "AGGREGATED":
+        return _publish(desk, study, round_), None
+    return _advance(desk, study, round_, now)
+
+
+def _advance(desk: Desk, study: Study, round_: Round, now: datetime) -> tuple[bool, datetime | None]:
+    """Move a round that waits for the hospitals: OPEN, CLOSING, CERTIFIED or UNMASKING."""
+    if round_.state == "UNMASKING" and _aggregate(desk, round_):
+        return True, None
+    if _is_outdated(desk, round_):
+        return _retire(desk, round_, now, "roster_changed", "another roster came into force"), None
     if round_.state == "OPEN":
-        return (_retire(desk, round_, now), None) if _is_outdated(desk, round_) else _watch_window(desk, round_, now)
-    if round_.state in {"CLOSING", "CERTIFIED", "UNMASKING"}:
-        expires_at = parse_timestamp(round_.expires_at or "")
-        if now >= expires_at:
-            return _expire(desk, round_, now), None
-        done = round_.state == "UNMASKING" and _aggregate(desk, round_)
-        return done or (_is_outdated(desk, round_) and _retire(desk, round_, now)), expires_at
-    return _publish(desk, study, round_), None
+        return _watch_window(desk, study, round_, now)
+    expires_at = parse_timestamp(round_.expires_at or "")
+    if now >= expires_at:
+        return _expire(desk, round_, now), None
+    if _is_hopeless(desk, study, round_):
+        return _retire(desk, round_, now, "too_few_left", "too many hospitals withdrew or were revoked"), None
+    return False, expires_at
 
 
 def _open(desk: Desk, study: Study, now: datetime) -> tuple[bool, datetime | None]:
@@ -101,11 +114,11 @@ def _open(desk: Desk, study: Study, now: datetime) -> tuple[bool, datetime | Non
         return False, chosen.look_again_at
 
 
-def _watch_window(desk: Desk, seen: Round, now: datetime) -> tuple[bool, datetime | None]:
+def _watch_window(desk: Desk, study: Study, seen: Round, now: datetime) -> tuple[bool, datetime | None]:
     again_at = masked_update.next_deadline(seen, now)
     if now < masked_update.first_deadline(seen):
         with desk.database.reading("look at an upload window") as tx:
-            quiet = not _is_everybody_in(tx, seen)
+            quiet = not _is_everybody_in(tx, study, seen)
         if quiet:
             return False, again_at
     with desk.database.transaction("watch an upload window") as tx:
@@ -118,10 +131,10 @@ def _watch_window(desk: Desk, seen: Round, now: datetime) -> tuple[bool, datetim
     return False, again_at
 
 
-def _is_everybody_in(tx: Transaction, round_: Round) -> bool:
+def _is_everybody_in(tx: Transaction, study: Study, round_: Round) -> bool:
     ctx_hash = round_.ctx_hash or ""
     answered = set(rounds.read_uploaders(tx, ctx_hash)) | set(rounds.read_refusals(tx, ctx_hash))
-    return answered >= set(round_.ctx.sites)
+    return answered >= set(round_.ctx.sites) & cohort.able(tx, study)
 
 
 def _expire(desk: Desk, seen: Round, now: datetime) -> bool:
@@ -140,14 +153,22 @@ def _is_outdated(desk: Desk, seen: Round) -> bool:
     return active is not None and active.roster_hash != seen.ctx.roster
 
 
-def _retire(desk: Desk, seen: Round, now: datetime) -> bool:
-    """End a round of a roster that is not in force any more: the hospitals sign nothing more for it."""
+def _is_hopeless(desk: Desk, study: Study, seen: Round) -> bool:
+    """Return whether fewer than t can still answer: hospitals that withdrew or were revoked sign nothing more."""
+    ctx = seen.ctx
+    with desk.database.reading("count who can answer") as tx:
+        read = rounds.read_decisions if seen.state == "CLOSING" else rounds.read_responders
+        answered = set(read(tx, ctx.ctx_hash))
+        return len(answered | (set(ctx.sites) & cohort.able(tx, study))) < ctx.t
+
+
+def _retire(desk: Desk, seen: Round, now: datetime, code: str, because: str) -> bool:
+    """End a round for which the hospitals sign nothing more, instead of waiting for its expiry."""
     with desk.database.transaction("retire a round") as tx:
         round_ = rounds.read_round(tx, seen.ctx_hash or "")
         if round_ is not None and round_.state == seen.state:
             end = close.abandon if round_.state == "OPEN" else close.lose
-            reason = f"another roster came into force while {round_.state}"
-            end(tx, desk.log, round_, "roster_changed", reason, desk.uploads.wipe, now)
+            end(tx, desk.log, round_, code, f"{because} while {round_.state}", desk.uploads.wipe, now)
     return True
 
 
@@ -157,7 +178,12 @@ def _aggregate(desk: Desk, seen: Round) -> bool:
     ctx_hash, count = seen.ctx.ctx_hash, len(collected.responses)
     if count < seen.ctx.t or desk.tried.get(ctx_hash) == count:
         return False
-    result = aggregate.aggregate(collected, desk.uploads, desk.blobs, desk.keys.kem, desk.threads)
+    with desk.uploads.attempting(ctx_hash) as ended:
+        if ended < MOST_ATTEMPTS:
+            result = aggregate.aggregate(collected, desk.uploads, desk.blobs, desk.keys.kem, desk.threads)
+        else:  # the other studies shall not die with this round again and again
+            why = f"the coordinator's process ended {ended} times while it added the updates up"
+            result = aggregate.Failure("aggregation_failed", why)
     with desk.database.transaction("keep an aggregate") as tx:
         round_ = rounds.read_round(tx, seen.ctx_hash or "")
         if round_ is None or round_.state != "UNMASKING":

@@ -46,6 +46,18 @@ def read_readable(tx: Transaction, study: str) -> dict[str, Pairing]:
     return found
 
 
+def read_by_hash(tx: Transaction, pairing_hash: str) -> Pairing | None:
+    """Return a bundle that was current once, and may be so still."""
+    row = tx.row(_SELECT + "WHERE pairing_hash = :pairing_hash", pairing_hash=pairing_hash)
+    return None if row is None else _read(row)
+
+
+def read_study_of(tx: Transaction, pairing_hash: str) -> str | None:
+    """Return the study a bundle was made for."""
+    found = read_by_hash(tx, pairing_hash)
+    return None if found is None else found.study
+
+
 def read_last_serial(tx: Transaction, study: str, site: str) -> int:
     """Return the highest serial seen of a site in a study, 0 when there is none."""
     found = tx.value("SELECT MAX(serial) FROM pairing WHERE study = :study AND site = :site", study=study, site=site)

@@ -238,6 +238,12 @@ def add_complaint(
     )  # fmt: skip
 
 
+def has_complained(tx: Transaction, site: str, about: str) -> bool:
+    """Return whether a site has complained about a bundle of another one before."""
+    query = "SELECT 1 FROM complaint WHERE site = :site AND about = :about AND pairing_hash IS NOT NULL"
+    return tx.row(query, site=site, about=about) is not None
+
+
 def read_complainants(tx: Transaction, ctx_hash: str) -> dict[str, set[str]]:
     """Return who complained about whom in a context."""
     found: dict[str, set[str]] = {}

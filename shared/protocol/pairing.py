@@ -10,6 +10,9 @@ from shared.protocol.wire import Binary, Hash, Id, SignedStatement
 # Theft of a site's pairing secrets opens its own updates of one period only; both ends count and keep it short (A6).
 MOST_USES = 128  # contexts
 LONGEST_USE = timedelta(days=30)
+# The coordinator asks for new bundles a little earlier: clocks differ, and what is on its way counts too.
+MOST_USES_ASKED = 120
+LONGEST_USE_ASKED = timedelta(days=29)
 
 
 class PairingBundle(SignedStatement):

@@ -1,5 +1,6 @@
 """`mitral-site studies`."""
 
+import functools
 import json
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from site_agent import approvals
 from site_agent.datasets.manifest import DatasetManifest
 from site_agent.datasets.registry import check_fits
 from site_agent.identity import read_identity
-from site_agent.storage import datasets, studies
+from site_agent.storage import datasets, rounds, studies
 from site_agent.storage.database import Transaction
 
 app = typer.Typer(help="Decide which studies this hospital takes part in.", no_args_is_help=True)
@@ -66,6 +67,8 @@ def withdraw(context: typer.Context, study: Annotated[str, typer.Argument(help="
     """Take an approval back: from now on nothing is trained or signed for the study."""
     with context.obj.open() as state, state.database.transaction("withdraw study") as tx:
         approvals.withdraw(tx, read_identity(tx), study, SystemClock().now())
+        over = state.folder.rounds_on_disk() - {stored.ctx_hash for stored in rounds.read_open_rounds(tx)}
+        tx.after_commit += [functools.partial(state.folder.erase_round, ctx_hash) for ctx_hash in over]
     typer.echo(f"the approval of {study} is withdrawn; the agent tells the coordinator")
 
 

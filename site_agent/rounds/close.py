@@ -18,11 +18,11 @@ from shared.model_state import flatten, from_bytes, layout_of, to_bytes, unflatt
 from shared.protocol.outcome import Attestation, PublishedOutcome
 from shared.protocol.study import Plan
 from shared.protocol.work import EndedCommand, StudyCommand
-from shared.secagg.differencing import set_apart
 from shared.secagg.roster import site_keys
 from shared.secagg.tail import decode_tail
 from shared.statistics import statistics_from_sums
 from shared.strategies.strategy import apply_aggregate
+from site_agent.rounds.differencing import note_differencing
 from site_agent.rounds.job import erase_result
 from site_agent.rounds.machine import State
 from site_agent.rounds.masked_update import vector_layout_of
@@ -90,7 +90,6 @@ def take_outcome(
         tuple(outcome.U),
     )  # fmt: skip
     with session.database.transaction("take outcome") as tx:
-        before = outcomes.read_newest_update(tx, plan.study)
         outcomes.add_outcome(tx, taken, log_index)
         if origin is not None:
             outcomes.add_model_version(tx, plan.study, outcome.model_sha256, published.index, origin)
@@ -105,14 +104,12 @@ def take_outcome(
             )
             outcomes.add_attestation(tx, plan.study, ctx.round, outcome.model_sha256, signed.seq)
             tx.after_commit.append(session.queued)
+        note_differencing(tx, session.site, ctx, outcome.U, now)
         bound = rounds.read_round(tx, ctx.ctx_hash)
         if bound is not None:
             wipe_round(tx, bound, "published")
     session.desk.give_up(plan.study, ctx.ctx_hash)
     session.folder.erase_round(ctx.ctx_hash)
-    if before is not None and ctx.kind == "update" and set_apart(before.survivors, taken.survivors) == session.site:
-        detail = f"the sums of rounds {before.round} and {ctx.round} differ by this hospital's update alone"
-        session.notice("cohort_differs_by_this_site", plan.study, detail)
     session.log.info(
         "outcome", study=plan.study, round=ctx.round, kind=ctx.kind, model=outcome.model_sha256, how=origin
     )

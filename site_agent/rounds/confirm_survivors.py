@@ -5,6 +5,7 @@ from datetime import datetime
 from shared.errors import PeerFault, Refusal
 from shared.protocol.work import CloseCommand
 from shared.secagg.certificate import check_statement, uploads_hash
+from site_agent.rounds.differencing import note_differencing
 from site_agent.rounds.machine import Event, State, is_allowed
 from site_agent.rounds.masked_update import bind
 from site_agent.rounds.session import Session
@@ -44,7 +45,8 @@ def answer(session: Session, work: CloseCommand, now: datetime) -> None:
             tx, session.identity, "decision", {"stmt": work.stmt.as_json()}, now=now, ctx_hash=ctx_hash,
             path=f"/v1/rounds/{ctx_hash}/decision/{session.site}", study=work.ctx.study,
         )  # fmt: skip
-        rounds.add_decision(tx, ctx_hash, statement_hash, signed.seq)
+        rounds.add_decision(tx, ctx_hash, statement_hash, work.stmt.U, signed.seq)
+        note_differencing(tx, session.site, work.ctx, work.stmt.U, now)
         if session.site not in work.stmt.U:
             outbox.drop_pending(tx, ctx_hash, ("manifest",))  # a late upload is refused anyway
         session.move(tx, current, Event.DECIDE)

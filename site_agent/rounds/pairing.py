@@ -106,6 +106,7 @@ def take_bundle(
 
     Raises:
         PeerFault: ``signature_invalid`` and the like, ``pairing_mismatch``, ``pairing_serial_used``.
+        Refusal: ``study_not_approved``, withdrawn meanwhile.
     """
     message = open_envelope(envelope, "pairing", site_keys(active.roster))
     bundle = PairingBundle.check(message.body)
@@ -118,6 +119,7 @@ def take_bundle(
     except PeerFault as fault:
         code = fault.code
     with session.database.transaction("take pairing") as tx:
+        read_consent(tx, study, now)
         if bundle.serial <= pairings.read_peer_serial(tx, study, bundle.site):
             raise PeerFault(
                 "pairing_serial_used", f"{bundle.site} had a bundle with serial {bundle.serial} or higher before"

@@ -29,10 +29,19 @@ def read_newest(tx: Transaction, study: str) -> StoredOutcome | None:
     return _read(tx.row(_SELECT + 'WHERE study = :study ORDER BY "index" DESC LIMIT 1', study=study))
 
 
-def read_newest_update(tx: Transaction, study: str) -> StoredOutcome | None:
-    """Return the newest outcome of an update round of a study."""
-    query = "WHERE study = :study AND kind = 'update' ORDER BY \"index\" DESC LIMIT 1"
-    return _read(tx.row(_SELECT + query, study=study))
+def read_last_sums(tx: Transaction, study: str, but: str) -> list[tuple[int, list[str]]]:
+    """Return (round, survivors) of the last update sum that was published and of the last one this site signed."""
+    published = tx.row(
+        "SELECT round, survivors FROM outcome WHERE study = :study AND kind = 'update' AND ctx_hash <> :but"
+        ' ORDER BY "index" DESC LIMIT 1',
+        study=study, but=but,
+    )  # fmt: skip
+    signed = tx.row(
+        "SELECT r.round, d.survivors FROM decision d JOIN round r ON r.ctx_hash = d.ctx_hash"
+        " WHERE r.study = :study AND r.kind = 'update' AND r.ctx_hash <> :but ORDER BY r.round DESC LIMIT 1",
+        study=study, but=but,
+    )  # fmt: skip
+    return [(row.round, json.loads(row.survivors)) for row in (published, signed) if row is not None]
 
 
 def read_current_models(tx: Transaction) -> set[str]:

@@ -143,9 +143,11 @@ def read_decision(tx: Transaction, ctx_hash: str) -> str | None:
     return None if found is None else str(found)
 
 
-def add_decision(tx: Transaction, ctx_hash: str, statement_hash: str, seq: int) -> None:
+def add_decision(tx: Transaction, ctx_hash: str, statement_hash: str, survivors: list[str], seq: int) -> None:
     """Store the one decision of a context (W3)."""
-    tx.add("decision", ctx_hash=ctx_hash, statement_hash=statement_hash, seq=seq)
+    tx.add(
+        "decision", ctx_hash=ctx_hash, statement_hash=statement_hash, survivors=json.dumps(survivors), seq=seq
+    )  # fmt: skip
 
 
 def read_release(tx: Transaction, ctx_hash: str) -> str | None:

@@ -219,6 +219,7 @@ class DecisionRow(SiteTable, table=True):
     ctx_hash: str = Field(primary_key=True, foreign_key="round.ctx_hash")
     statement_hash: str
     seq: int = Field(foreign_key="signed_message.seq")
+    survivors: str = Field(sa_column_kwargs={"server_default": "[]"})  # JSON list
 
 
 class ReleaseRow(SiteTable, table=True):

@@ -133,7 +133,7 @@ def test_row_02_a_second_statement_is_not_signed(hospitals: Hospitals) -> None:
     site.give(close_command(hospitals, ctx, hospitals.sites))
     check_site_refuses(site, close_command(hospitals, ctx, ["site-a", "site-b", "site-c"]), "decision_conflict")
     with pytest.raises(IntegrityError), site.database.transaction("second decision") as tx:
-        rounds.add_decision(tx, ctx.ctx_hash, "0" * 64, site.seq())
+        rounds.add_decision(tx, ctx.ctx_hash, "0" * 64, ctx.sites, site.seq())
 
 
 def test_row_02_a_split_view_certifies_neither_set(hospitals: Hospitals) -> None:

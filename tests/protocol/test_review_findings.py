@@ -94,6 +94,26 @@ def test_an_approval_withdrawn_between_two_parts_of_an_upload_stops_the_rest(hos
     assert site.notices() == []
 
 
+def test_an_approval_withdrawn_while_the_shares_travel_keeps_the_manifest_back(hospitals: Hospitals) -> None:
+    ctx = hospitals.coordinator.open_round(STUDY)
+    site = hospitals["site-a"]
+    site.step(deliver=False)
+    put = site.session.client.put
+
+    def last_part(path: str, body: bytes, **how: Any) -> Any:
+        answer = put(path, body, **how)
+        if "/shares/" in path:
+            withdraw(site)
+        return answer
+
+    site.session.client.put = last_part  # type: ignore[method-assign]
+    site.deliver()
+    there = hospitals.coordinator.rounds[ctx.ctx_hash]
+    assert list(there.shares) == ["site-a"]
+    assert not there.manifests
+    assert there.refusals == {"site-a": "study_not_approved"}
+
+
 def test_a_delivered_update_is_not_opened_by_the_site_that_withdrew(hospitals: Hospitals) -> None:
     ctx = hospitals.coordinator.open_round(STUDY)
     hospitals.step()
@@ -114,6 +134,20 @@ def test_the_secrets_of_a_study_that_is_over_are_erased(hospitals: Hospitals, st
     hospitals.coordinator.studies[STUDY].state = state
     site.step()
     assert secrets_left(site) == 0
+
+
+def test_row_22_a_sum_that_was_signed_and_then_called_lost_counts(hospitals: Hospitals) -> None:
+    """ADR 0007: the round may have been opened in secret; the outcomes alone would show nothing."""
+    three = ["site-a", "site-b", "site-c"]
+    hospitals.run_round(hospitals.coordinator.open_round(STUDY), train=three)
+    hospitals.step()
+    secret = hospitals.coordinator.open_round(STUDY, score=None)
+    hospitals.step()
+    hospitals.coordinator.close(secret)
+    hospitals.step()
+    assert hospitals["site-d"].state(secret) == "DECIDED"
+    assert hospitals["site-d"].notices() == ["cohort_differs_by_this_site"]
+    assert hospitals["site-a"].notices() == []
 
 
 @pytest.mark.parametrize("days", [31, 0])

@@ -1,5 +1,6 @@
 """Whole rounds with scripted sites: the published sum is exactly the survivors', whatever happens."""
 
+import base64
 import functools
 import json
 import os
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from coordinator.rounds import seed_commits, sweep
+from coordinator.storage.rounds import Upload
 from shared.canonical import sha256_hex
 from shared.crypto.signed_envelope import open_envelope
 from shared.errors import MitralError
@@ -407,7 +410,6 @@ def test_contradicting_seed_commitments_leave_one_out_and_renew_both_pairings(ru
     scene, plan = running
     ctx = scene.live(plan).ctx
     upload(scene, plan, "site-b")
-    scene.pass_time(1)
     site = scene.sites["site-a"]
     body = open_envelope(site.seal_update(ctx).manifest, "manifest", {"site-a": site.idk.verify_key}).body
     body["seed_commit"]["site-b"] = "0" * 64
@@ -418,16 +420,37 @@ def test_contradicting_seed_commitments_leave_one_out_and_renew_both_pairings(ru
     assert alert["data"]["pair"] == ["site-a", "site-b"]
     assert len(alert["evidence"]) == 2
     upload(scene, plan, "site-c", "site-d")
-    done = finish(scene, plan, "site-b", "site-c", "site-d")
-    assert counted(scene, done) == ["site-b", "site-c", "site-d"]
+    survivors = scene.live(plan).survivors
+    assert survivors in (["site-a", "site-c", "site-d"], ["site-b", "site-c", "site-d"])
     wanted = {
         name: [one.serial for one in site.poll(cursor="").commands if one.kind == "pairing"]
         for name, site in scene.sites.items()
     }
-    assert wanted == {"site-a": [2], "site-b": [2], "site-c": [], "site-d": []}
+    assert wanted == {name: [] for name in SITES}  # nobody outdates the bundles of a round that is under way
+    scene.operator("POST", f"/v1/studies/{plan.study}/stop")
+    with scene.coordinator.database.reading("look") as tx:
+        renewed = {row.site for row in tx.rows("SELECT site FROM pairing WHERE renew = 1")}
+    assert renewed == {"site-a", "site-b"}
 
 
-# --- decisions and shares ---------------------------------------------------------------------------------------------
+def test_between_two_who_contradict_each_other_neither_always_wins() -> None:
+    out = set()
+    for number in range(32):
+        uploads = {site: _upload(site, {"site-a": "0", "site-b": "1"}) for site in ("site-a", "site-b")}
+        kept = seed_commits.consistent(f"{number:064x}", uploads)
+        assert len(kept) == 1
+        out |= set(kept)
+    assert out == {"site-a", "site-b"}
+
+
+def _upload(site: str, commits: dict[str, str]) -> Upload:
+    others = {other: commits[site] * 64 for other in commits if other != site}
+    body = {
+        "site": site, "seq": 1, "prev": "0" * 64, "ctx_hash": "0" * 64, "b_commit": "0" * 64, "x_commit": None,
+        "vec": {"elems": 16, "b": 24, "chunk_elems": 2**20, "chunk_sha256": []}, "seed_commit": others, "shares": {},
+    }  # fmt: skip
+    envelope = json.dumps({"payload": base64.b64encode(json.dumps(body).encode()).decode()}).encode()
+    return Upload(site, "", envelope, 0, "")
 
 
 def test_a_site_that_contradicts_everybody_is_the_one_left_out_even_if_it_came_first(running: Running) -> None:
@@ -439,7 +462,6 @@ def test_a_site_that_contradicts_everybody_is_the_one_left_out_even_if_it_came_f
     site.put_chunk(ctx, 0)
     site.put_shares(ctx)
     site.put_manifest(ctx, site.sign("manifest", body))
-    scene.pass_time(1)
     upload(scene, plan, "site-b", "site-c", "site-d")
     assert scene.live(plan).survivors == ["site-b", "site-c", "site-d"]
     done = finish(scene, plan, *SITES)
@@ -639,3 +661,86 @@ def test_row_22_two_sums_that_differ_by_one_site_raise_an_alert(running: Running
     finish(scene, plan, *present)
     alerts = [entry["data"] for entry in scene.entries() if entry["type"] == "alert.differencing"]
     assert [(one["site"], one["before"]) for one in alerts] == ([] if late is None else [(late, first)])
+
+
+def test_a_round_that_too_few_can_finish_ends_when_the_withdrawal_comes(running: Running) -> None:
+    scene, plan = running
+    closing = upload(scene, plan, *SITES)
+    assert closing.state == "CLOSING"
+    scene.sites["site-a"].approve_study(plan, "withdraw")
+    scene.drain()
+    assert scene.live(plan).state == "CLOSING"  # three of four can still sign, t is three
+    scene.operator("POST", "/v1/sites/site-b/revoke", {"reason": "test"}, role="administrator")
+    scene.drain()
+    ended = next(one for one in scene.contexts(plan) if one.ctx_hash == closing.ctx_hash)
+    assert (ended.state, "withdrew or were revoked" in ended.reason) == ("LOST", True)
+
+
+def test_a_revoked_site_is_not_waited_for(running: Running) -> None:
+    scene, plan = running
+    upload(scene, plan, "site-a", "site-b", "site-c")
+    assert scene.live(plan).state == "OPEN"
+    scene.operator("POST", "/v1/sites/site-d/revoke", {"reason": "test"}, role="administrator")
+    scene.pass_time(1)
+    assert scene.live(plan).survivors == ["site-a", "site-b", "site-c"]
+
+
+def test_a_round_that_takes_the_process_down_again_and_again_is_lost(running: Running) -> None:
+    scene, plan = running
+    ctx_hash = upload(scene, plan, *SITES).ctx_hash
+    for name in SITES:
+        scene.sites[name].work(skip=("open", "pairing"))
+    scene.drain()
+    (scene.state / "uploads" / ctx_hash / "attempts").write_bytes(b"." * sweep.MOST_ATTEMPTS)
+    for name in SITES:
+        scene.sites[name].work(skip=("open", "pairing"))
+    scene.drain()
+    ended = next(one for one in scene.contexts(plan) if one.ctx_hash == ctx_hash)
+    assert (ended.state, "process ended 3 times" in ended.reason) == ("LOST", True)
+
+
+def test_statistics_that_fail_again_and_again_rest_and_can_be_taken_up(scene: Scene) -> None:
+    plan = scene.submit(preprocessing={"normalise": "federated"})
+    scene.start(plan)
+    for number in range(3):
+        assert (scene.live(plan).kind, scene.live(plan).number) == ("statistics", number + 1)
+        for name in ("site-a", "site-b"):
+            scene.sites[name].refuse(scene.live(plan).ctx)
+        scene.drain()
+    view = scene.study(plan)
+    assert (view.state, len(view.rounds)) == ("paused", 3)
+    assert "statistics" in (view.reason or "")
+    scene.operator("POST", f"/v1/studies/{plan.study}/start")
+    assert (scene.live(plan).kind, scene.live(plan).state, scene.live(plan).number) == ("statistics", "OPEN", 4)
+
+
+def test_a_worn_bundle_is_renewed_before_the_next_round_opens(running: Running) -> None:
+    scene, plan = running
+    with scene.coordinator.database.transaction("use them up") as tx:
+        tx.run("UPDATE pairing SET uses = 120")
+    upload(scene, plan, *SITES)
+    finish(scene, plan, *SITES)
+    assert len(scene.contexts(plan)) == 1
+    assert "not paired yet" in (scene.study(plan).reason or "")
+    scene.pair()
+    assert (scene.live(plan).state, len(scene.contexts(plan))) == ("OPEN", 2)
+
+
+def test_a_site_that_comes_back_after_a_withdrawal_is_paired_anew_with_everybody(running: Running) -> None:
+    scene, plan = running
+    scene.sites["site-d"].approve_study(plan, "withdraw")
+    upload(scene, plan, "site-a", "site-b", "site-c")
+    scene.pass_time(1)
+    finish(scene, plan, "site-a", "site-b", "site-c")
+    scene.sites["site-d"].approve_study(plan)
+    with scene.coordinator.database.reading("look") as tx:
+        assert len(tx.rows("SELECT 1 FROM pairing WHERE renew = 1 AND current = 1")) == 4
+
+
+def test_a_newer_bundle_does_not_outdate_the_one_that_a_live_context_names(running: Running) -> None:
+    scene, plan = running
+    named = {one.site: one.pairing for one in scene.live(plan).ctx.P}
+    site = scene.sites["site-a"]
+    site.pair(plan.study, 2, list(SITES))
+    (bundles,) = [one for one in scene.sites["site-b"].poll(cursor="").commands if one.kind == "bundles"]
+    assert {one.site: one.pairing for one in bundles.bundles} == {s: h for s, h in named.items() if s != "site-b"}

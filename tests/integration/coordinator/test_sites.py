@@ -15,6 +15,7 @@ from shared.crypto.identity import SigningKey
 from shared.crypto.signed_envelope import sign_envelope
 from shared.protocol.enrolment import Invitation
 from shared.protocol.study import Plan
+from shared.secagg.roster import roster_hash
 from tests.support.coordinator_scene import InProcess, Scene
 from tests.support.fake_site import FakeSite, code_of
 
@@ -355,6 +356,27 @@ def test_a_roster_that_would_not_change_or_cannot_be_is_refused(scene: Scene) ->
     assert code_of(lambda: propose(c="1")) == "field_invalid"
     assert code_of(lambda: propose(d=1)) == "field_unknown"
     assert code_of(lambda: scene.operator("GET", "/v1/rosters/9")) == "roster_unknown"
+
+
+def test_a_roster_is_renewed_in_its_last_days_and_nothing_opens_under_an_expired_one(running: Running) -> None:
+    scene, plan = running
+
+    def propose() -> Any:
+        return scene.operator("POST", "/v1/rosters", {}, role="administrator")
+
+    assert code_of(propose) == "roster_unchanged"
+    with scene.coordinator.database.transaction("age the roster") as tx:
+        text = tx.value("SELECT roster FROM roster WHERE version = 1")
+        roster = json.loads(text) | {"not_after": str((scene.clock.now() - timedelta(days=1)).date())}
+        tx.run(
+            "UPDATE roster SET roster = :roster, roster_hash = :digest WHERE version = 1",
+            roster=json.dumps(roster), digest=roster_hash(roster),
+        )  # fmt: skip
+        tx.touch(f"study/{plan.study}")
+    scene.drain()
+    assert scene.live(plan).state == "ABANDONED"
+    assert "ran out" in (scene.study(plan).reason or "")
+    assert propose()["version"] == 2
 
 
 def test_a_new_roster_asks_for_new_pairings(running: Running) -> None:

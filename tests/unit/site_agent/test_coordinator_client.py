@@ -145,6 +145,9 @@ def serve_blob(requests: list[str | None], *, cut_at: int | None = None, ranges:
         asked = request.headers.get("Range")
         requests.append(asked)
         start = int(asked[6:-1]) if asked and ranges else 0
+        if start >= len(BLOB):
+            refused = problem_document(InputError("range_invalid"), "r")
+            return httpx.Response(416, json=refused, headers={"Content-Type": "application/problem+json"})
         body = BLOB[start:]
         if cut_at is not None and len(requests) == 1:
             return httpx.Response(200, stream=Broken(body[:cut_at]))
@@ -175,6 +178,15 @@ def test_a_broken_download_is_resumed(tmp_path: Path, ranges: bool) -> None:
     downloading.download_blob(sha256_hex(BLOB), target)
     assert target.read_bytes() == BLOB
     assert requests == [None, "bytes=10000-"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("part", [BLOB, b"x" * 10_000, b"x" * len(BLOB), BLOB + b"more"])
+def test_a_part_that_is_whole_torn_or_too_long_leads_to_the_blob(tmp_path: Path, part: bytes) -> None:
+    target = tmp_path / "model"
+    (tmp_path / "model.part").write_bytes(part)
+    client(serve_blob([])).download_blob(sha256_hex(BLOB), target)
+    assert target.read_bytes() == BLOB
     assert list(tmp_path.iterdir()) == [target]
 
 

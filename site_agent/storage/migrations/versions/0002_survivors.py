@@ -1,4 +1,4 @@
-"""Outcomes keep their survivors, so that two sums that single this hospital out are noticed."""
+"""Outcomes and decisions keep their survivors, so that two sums that single this hospital out are noticed."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,4 +10,5 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.add_column("decision", sa.Column("survivors", sa.String(), nullable=False, server_default="[]"))
     op.add_column("outcome", sa.Column("survivors", sa.String(), nullable=False, server_default="[]"))
