@@ -1,66 +1,28 @@
-"""The only network code: requests to the coordinator, over mTLS, with every failure put into one of three classes.
-
-*Retry* (`Retry`): the network, a busy coordinator, or an answer that is none of ours, because a proxy probably gave it.
-*Final*: a problem document of the coordinator; it becomes the error it stands for. *Undecodable* answers are retried
-whatever their status. Waiting is the loops' business; this file never sleeps.
-"""
+"""The only network code: requests to the coordinator, over mTLS. Waiting is the loops' business; this file never sleeps."""
 
 import hashlib
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 
-from shared.canonical import JsonObject, parse_strict
 from shared.clock import Clock
-from shared.errors import MitralError, PeerFault, Unavailable
+from shared.errors import MitralError, PeerFault
 from shared.protocol.outcome import PublishedOutcome
-from shared.protocol.problems import MEDIA_TYPE, error_from_problem
 from shared.protocol.roster import RosterBundle
 from shared.protocol.unmask import UnmaskRequest
 from shared.protocol.work import PollAnswer
+from site_agent.answers import Answer, Retry, failure, transport_failure
 from site_agent.state_folder import disk_errors
-from site_agent.tls import ClientCertificate, tls_code
+from site_agent.tls import ClientCertificate
 
 MAX_ANSWER_BYTES = 64 * 2**20
 MAX_BLOB_BYTES = 16 * 2**30
-_BUSY = {408, 425, 429, 500, 502, 503, 504}
 _JSON = {"Content-Type": "application/json"}
-
-
-class Retry(Unavailable):
-    """Nothing is lost, try again; the coordinator may have said when."""
-
-    def __init__(self, code: str, detail: str = "", retry_after_seconds: float | None = None) -> None:
-        """Build the error."""
-        super().__init__(code, detail)
-        self.retry_after_seconds = retry_after_seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A successful answer."""
-
-    status: int
-    body: bytes = field(repr=False)
-
-    def json(self) -> JsonObject:
-        """Return the object in the body.
-
-        Raises:
-            Retry: ``coordinator_answer``.
-        """
-        try:
-            return parse_strict(self.body)
-        except PeerFault as error:
-            raise Retry(
-                "coordinator_answer", f"status {self.status}, but the body is not ours: {error.detail}"
-            ) from error
 
 
 class CoordinatorClient:
@@ -227,11 +189,11 @@ class CoordinatorClient:
                     raise Retry("coordinator_answer", "the answer is compressed, which was not asked for")
                 if response.status_code in {200, 201, 202, 204, 206}:
                     return Answer(response.status_code, receive(response))
-                raise _failure(response.status_code, _read(response, 2**20), response.headers)
+                raise failure(response.status_code, _read(response, 2**20), response.headers)
             finally:
                 response.close()
         except httpx.TransportError as error:
-            raise _transport_failure(error) from error
+            raise transport_failure(error) from error
         except httpx.HTTPError as error:
             raise Retry("coordinator_unreachable", str(error)[:300]) from error
 
@@ -272,33 +234,3 @@ def _save(response: httpx.Response, part: Path, limit: int) -> bytes:
         if os.name == "posix":
             os.fdatasync(file.fileno())
     return b""
-
-
-def _failure(status: int, body: bytes, headers: httpx.Headers) -> MitralError:
-    """Return the error of an answer that is no success."""
-    wait = _retry_after(headers.get("Retry-After"))
-    error: MitralError | None = None
-    if headers.get("Content-Type", "").partition(";")[0].strip() == MEDIA_TYPE:
-        try:
-            error = error_from_problem(parse_strict(body))
-        except PeerFault:
-            error = None
-    if error is None:
-        code = "proxy_refused" if status == 407 else "coordinator_busy" if status in _BUSY else "coordinator_answer"
-        return Retry(code, f"status {status} without a problem document; a proxy may have answered", wait)
-    if isinstance(error, Unavailable) or status in _BUSY:
-        return Retry(error.code, error.detail, wait)
-    return error
-
-
-def _retry_after(text: str | None) -> float | None:
-    return float(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 7 else None
-
-
-def _transport_failure(error: httpx.TransportError) -> MitralError:
-    code = tls_code(error)
-    if code is not None:
-        return Retry(code, f"the TLS connection failed: {str(error)[:300]}")
-    if isinstance(error, httpx.ProxyError):
-        return Retry("proxy_refused", f"the proxy refused: {str(error)[:300]}")
-    return Retry("coordinator_unreachable", f"{type(error).__name__}: {str(error)[:300]}")

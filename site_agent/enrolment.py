@@ -25,8 +25,9 @@ from shared.protocol.enrolment import (
     KemKeys,
 )
 from shared.secagg.roster import attest_kem
+from site_agent.answers import Retry
 from site_agent.backoff import Backoff
-from site_agent.coordinator_client import CoordinatorClient, Retry
+from site_agent.coordinator_client import CoordinatorClient
 from site_agent.state_folder import StateFolder
 from site_agent.storage import enrolment as rows
 from site_agent.storage.database import Database

@@ -19,8 +19,8 @@ from shared.errors import MitralError, PeerFault, Refusal, Unavailable
 from shared.ids import COORDINATOR
 from shared.protocol.masked_update import Receipt
 from shared.secagg.roster import coordinator_key
+from site_agent.answers import Answer
 from site_agent.backoff import Backoff
-from site_agent.coordinator_client import Answer
 from site_agent.rounds.machine import Event
 from site_agent.rounds.masked_update import SHARES_FILE
 from site_agent.rounds.session import Session

@@ -15,7 +15,8 @@ from shared.clock import timestamp
 from shared.crypto.secret import Secret
 from shared.secagg.roster import roster_hash
 from site_agent import approvals, rosters
-from site_agent.coordinator_client import CoordinatorClient, Retry
+from site_agent.answers import Retry
+from site_agent.coordinator_client import CoordinatorClient
 from site_agent.rounds.masked_update import bind
 from site_agent.storage import pairings
 from site_agent.storage import rosters as stored_rosters

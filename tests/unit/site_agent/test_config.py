@@ -48,7 +48,8 @@ def test_the_key_may_come_from_systemd(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_directory_that_others_may_enter_is_refused(tmp_path: Path) -> None:
     root = tmp_path / "state"
-    root.mkdir(mode=0o755)
+    root.mkdir()
+    root.chmod(0o755)
     with pytest.raises(InputError, match=r"^state_permissions:"):
         StateFolder(root).prepare()
     root.chmod(0o700)

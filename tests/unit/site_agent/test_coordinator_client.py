@@ -13,7 +13,8 @@ from shared.canonical import sha256_hex
 from shared.clock import FixedClock
 from shared.errors import InputError, MitralError, PeerFault, Refusal, Unavailable
 from shared.protocol.problems import MEDIA_TYPE, problem_document
-from site_agent.coordinator_client import CoordinatorClient, Retry, https_transport
+from site_agent.answers import Retry
+from site_agent.coordinator_client import CoordinatorClient, https_transport
 from site_agent.tls import ClientCertificate
 from tests.support.fake_coordinator import START
 

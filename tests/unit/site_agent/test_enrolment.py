@@ -22,7 +22,8 @@ from shared.errors import InputError, MitralError, PeerFault, Refusal
 from shared.protocol.enrolment import EnrolmentRequest, Invitation
 from shared.protocol.problems import MEDIA_TYPE, problem_document
 from site_agent import enrolment
-from site_agent.coordinator_client import CoordinatorClient, Retry
+from site_agent.answers import Retry
+from site_agent.coordinator_client import CoordinatorClient
 from site_agent.identity import read_identity
 from site_agent.state_folder import StateFolder
 from site_agent.storage.database import Database

@@ -12,8 +12,8 @@ import pytest
 from shared.errors import CODES, InputError, MitralError, Refusal
 from shared.protocol.work import Command
 from site_agent.acting import ActLoop
+from site_agent.answers import Retry
 from site_agent.asking import AskLoop
-from site_agent.coordinator_client import Retry
 from site_agent.lease import Instance
 from site_agent.outbox import DeliverLoop
 from site_agent.storage import outbox
