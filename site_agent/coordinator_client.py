@@ -1,4 +1,4 @@
-"""The only network code: requests to the coordinator, over mTLS. Waiting is the loops' business; this file never sleeps."""
+"""The only network code: requests to the coordinator, over mTLS. Waiting is the loops' business: it never sleeps."""
 
 import hashlib
 import os

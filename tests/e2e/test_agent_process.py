@@ -94,7 +94,7 @@ def test_a_copy_of_a_state_directory_is_noticed(scene: Scene) -> None:
     with federation.client(admin=True) as client:
         export = federation.folder / "audit.zip"
         export.write_bytes(client.log_export())
-    assert b"alert." in entries_of(export.read_bytes())
+    assert b"alert.instance_conflict" in entries_of(export.read_bytes())
 
 
 def both_logs(federation: Federation) -> str:

@@ -324,7 +324,7 @@ def test_row_05_five_of_twenty_are_refused() -> None:
     cohort = roster[:5]
     t = threshold(5, 6)
     numbers = Parameters(n=5, t=min(t, 5), c=6, m=5, q=16, b=24, w_cap=1)
-    with pytest.raises(Refusal):
+    with pytest.raises(Refusal, match="sa_c1"):
         check_parameters(numbers, cohort, site="site-00", roster_sites=roster, members=roster, roster_c=6)
 
 

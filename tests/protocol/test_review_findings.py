@@ -278,6 +278,8 @@ def test_row_25_a_compressed_answer_is_not_unpacked(hospitals: Hospitals) -> Non
 def test_row_27_no_process_of_ours_leaves_a_core_file(module: str) -> None:
     code = (
         f"import resource, {module} as cli\n"
+        "hard = resource.getrlimit(resource.RLIMIT_CORE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))\n"
         "cli.app = lambda *_, **__: print(resource.getrlimit(resource.RLIMIT_CORE))\n"
         "cli.main()\n"
     )

@@ -322,16 +322,18 @@ def test_a_chunk_that_comes_in_while_the_window_closes_is_deleted(running: Runni
         scene.sites[name].upload(ctx)
     uploads = scene.coordinator.uploads
     actual = uploads.keep_chunk
+    states: list[str] = []
 
     def close_meanwhile(*arguments: Any) -> str:
         scene.pass_time(5)
-        assert scene.live(plan).state == "CLOSING"
+        states.append(scene.live(plan).state)
         return actual(*arguments)
 
     monkeypatch.setattr(uploads, "keep_chunk", close_meanwhile)
     # The folder may be gone or not when the file is named; either way nothing of it stays.
     with pytest.raises((MitralError, AssertionError)):
         late.put_chunk(ctx, 0)
+    assert states == ["CLOSING"]
     assert not any(uploads.folder(ctx.ctx_hash, "site-c").glob("chunk-*"))
 
 
@@ -639,6 +641,8 @@ def test_after_every_end_no_secret_of_the_round_is_on_disk(running: Running) -> 
     finish(scene, plan, *SITES)
     assert scene.contexts(plan)[0].state == "PUBLISHED"
     assert scene.coordinator.uploads.contexts() == []
+    with scene.coordinator.database.reading("look") as tx:
+        assert tx.rows("SELECT 1 FROM response WHERE sealed IS NOT NULL") == []
     found = [
         path.name
         for path in scene.state.rglob("*")

@@ -182,3 +182,13 @@ def test_missing_items_are_refused() -> None:
 def test_a_loss_is_cut_off_and_never_negative() -> None:
     losses = np.array([0.5, 1000.0, math.nan, math.inf, -1e-9])
     assert loss_sum(losses) == (LOSS_SCALE // 2) + 3 * 64 * LOSS_SCALE
+
+
+def test_the_interval_is_that_of_the_rarest_class() -> None:
+    """Three classes of 10, 100 and 190 cases, all scored alike: the ten decide how wide it is."""
+    counts = np.zeros((3, 2, 4), np.int64)
+    for index, positives in enumerate((10, 100, 190)):
+        counts[index, 0] = [positives // 2, 0, 0, positives // 2]
+        counts[index, 1] = [(300 - positives) // 2, 0, 0, (300 - positives) // 2]
+    found = figures({"score_histogram": counts.ravel().tolist(), "loss": [0], "correct": [150], "cases": [300]}, 4)
+    assert (found.auc_low, found.auc_high) == hanley_mcneil(found.auc, 10, 290)

@@ -44,3 +44,7 @@ def test_without_any_figures_the_newest_is_best() -> None:
 
 def test_equal_figures_keep_the_older_version() -> None:
     assert choose(auc(0.8, 0.8), selection(min_delta="0")).best == 0
+
+
+def test_a_gain_of_exactly_min_delta_counts() -> None:
+    assert choose(auc(0.80, 0.81), selection()).best == 1

@@ -175,6 +175,7 @@ def test_exit_codes(
         raise error
 
     monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(cli, "guard_process", lambda: None)  # it is for a process, and this one runs on
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert caught.value.code == code

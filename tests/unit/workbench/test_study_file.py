@@ -163,6 +163,11 @@ def test_a_duplicate_key_is_refused_with_both_lines() -> None:
         ("secure_aggregation: {least_survivors: 4}", "secure_aggregation.least_survivors", "never be reached"),
         ("secure_aggregation: {clip: {tensors: {w: -1}}}", "secure_aggregation.clip.tensors", "above 0"),
         ("deadlines: {expire_seconds: 60}", "deadlines.expire_seconds", "longer than"),
+        (
+            "deadlines: {upload_seconds: 60, grace_seconds: 5, expire_seconds: 65}",
+            "deadlines.expire_seconds",
+            "longer than",
+        ),
     ],
 )
 def test_types_and_ranges_are_checked(written: str, key: str, expected: str) -> None:

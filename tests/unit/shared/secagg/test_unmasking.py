@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shared.canonical import sha256_hex
 from shared.errors import Misuse, PeerFault
 from shared.secagg import unmasking
 from shared.secagg.opening import Opening
@@ -76,9 +77,9 @@ def test_a_chunk_that_is_not_the_signed_one_names_its_site() -> None:
     assert "s02" in refused.value.detail
 
 
-def test_a_site_that_counts_itself_twice_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sum_that_counts_another_number_of_sites_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     masked, survivors, opening = complete(checksum=0)
-    monkeypatch.setattr(unmasking, "SITE_COUNT", "weight")
+    monkeypatch.setattr(unmasking, "SITE_COUNT", "weight")  # whose sum is not the number of survivors
     with pytest.raises(PeerFault) as refused:
         masked.unmask(survivors, opening)
     assert refused.value.code == "sa_site_count"
@@ -142,3 +143,16 @@ def test_row_25_memory_does_not_grow_with_sites_or_elements(b: int, tmp_path: Pa
     assert small < 12 * 4 * chunk
     assert peak(16, 5 * chunk) < 1.3 * small
     assert peak(6, 20 * chunk) < 1.3 * small
+
+
+def test_garbage_in_the_padding_alone_is_noticed() -> None:
+    masked, survivors, opening = complete(checksum=0)
+    assert masked.layout.padded > masked.layout.elements
+    upload = masked.uploads[survivors[0]]
+    last = bytearray(upload.chunks[-1])
+    last[-1] ^= 1
+    chunks = [*upload.chunks[:-1], bytes(last)]
+    hashes = (*upload.chunk_sha256[:-1], sha256_hex(bytes(last)))
+    masked.uploads[survivors[0]] = dataclasses.replace(upload, chunks=chunks, chunk_sha256=hashes)
+    with pytest.raises(PeerFault, match="sa_checksum"):
+        masked.unmask(survivors, opening)
