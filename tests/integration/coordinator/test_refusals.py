@@ -1,8 +1,7 @@
 """Refusals of the coordinator that only one wrong thing leads to."""
 
-from typing import functools
-
-import Any
+import functools
+from typing import Any
 
 from coordinator.api.routes import AGENT_ROUTES, OPERATOR_ROUTES
 from shared.canonical import b64u, hash_bytes, length_prefixed
