@@ -23,6 +23,7 @@ FRESH = timedelta(hours=24)  # so long tasks are taken without a new final head
 AHEAD = timedelta(minutes=10)  # so far an entry may be ahead of this site's clock
 FINAL_SIZE, FINAL_AT, TASK_SINCE, BEHIND = "log_final_size", "log_final_at", "log_task_since", "log_behind"
 _CONTACT = timedelta(seconds=60)  # the coordinator counts as heard for so long after a poll
+_STEP_SECONDS = 30  # what one look counts at most: nobody waited while this process slept
 _CERTIFICATES = {"cert.issued", "cert.renewed"}
 
 
@@ -96,9 +97,10 @@ def _watch_receipts(session: Session, receipts: list[PendingReceipt], now: datet
             raise conflict(session, *_contradiction(session, one), now)
     waited = 0
     if heard and session.watched.at is not None and now - parse_timestamp(heard) < _CONTACT:
-        waited = min(MERGE_SECONDS, max(0, int((now - session.watched.at).total_seconds())))
+        waited = min(_STEP_SECONDS, max(0, int((now - session.watched.at).total_seconds())))
     done = [one for one in receipts if hashes[one.seq] is not None]
-    overdue = [one for one in receipts if hashes[one.seq] is None and one.waited > MERGE_SECONDS and not one.alarmed]
+    open_ = [one for one in receipts if hashes[one.seq] is None and not one.alarmed]
+    overdue = [one for one in open_ if one.waited + waited > MERGE_SECONDS]
     if not done and not overdue and not waited:
         return
     with session.database.transaction("receipts in the log") as tx:
