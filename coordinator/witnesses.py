@@ -1,4 +1,4 @@
-"""Sites as the log's witnesses: asked in the poll answer, final by quorum, asked again after a start (PROTOCOLS B3, B4).
+"""Sites as the log's witnesses: asked at every poll, final by quorum, asked again after a start (PROTOCOLS B3, B4).
 
 A database that was restored from a backup cannot know it. The witnesses do: after every start the log is held until so
 many of them showed their last heads that any head that was ever final is among them. A head that this log signed and

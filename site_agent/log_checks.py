@@ -53,7 +53,7 @@ def note_final(tx: Transaction, size: int, now: datetime) -> None:
 
 
 def look_through(tx: Transaction, site: str, leaves: Sequence[bytes], first: int, now: datetime) -> None:
-    """Look through entries that were just taken over: certificates in this site's name, and times ahead of its clock."""
+    """Look through entries that were just taken over: certificates in this site's name, times ahead of its clock."""
     at = timestamp(now)
     for index, leaf in enumerate(leaves, first):
         try:

@@ -84,7 +84,9 @@ def answer_final(session: Session, command: FinalCommand, now: datetime) -> None
     heads = {one.site: one.note for one in session.client.read_cosigned_heads() if one.site != session.site}
     for site, key in log_keys(active.roster).items():
         if site in heads:
-            _take_peer(session, site, LogVkey(witness_name(_origin(active.roster), site), COSIGNATURE, key), heads[site], now)
+            _take_peer(
+                session, site, LogVkey(witness_name(_origin(active.roster), site), COSIGNATURE, key), heads[site], now
+            )
     with session.database.transaction("note finality") as tx:
         listed = log_keys(active.roster)
         cosigned = [peer.size for site, peer in log.read_peers(tx).items() if site in listed and site != session.site]
@@ -134,7 +136,8 @@ def _check_proof(session: Session, head: Head, shown: LogCheckpoint, asked: AddC
 
 def _take_over(session: Session, head: Head, shown: LogCheckpoint, note: str, now: datetime) -> Head:
     """Fetch the entries that are missing; commit them with the cosigned head if they give its root."""
-    leaves, size = [], 0
+    leaves: list[bytes] = []
+    size = 0
     while head.size + len(leaves) < shown.size:
         page = session.client.read_log_entries(head.size + len(leaves), shown.size)
         size += sum(map(len, page))
@@ -189,7 +192,9 @@ def _take_peer(session: Session, site: str, vkey: LogVkey, note: str, now: datet
             return
         evidence = compare(tx, head, shown, note)
     if evidence is not None:
-        raise conflict(session, f"{site} cosigned another head of {shown.size} entries", {**evidence, "peer": site}, now)
+        raise conflict(
+            session, f"{site} cosigned another head of {shown.size} entries", {**evidence, "peer": site}, now
+        )
     if shown.size <= head.size:
         with session.database.transaction("note a peer's head") as tx:
             log.set_peer(tx, PeerHead(site, shown.size, note))

@@ -1,5 +1,7 @@
 """The log as sites, operators and auditors read it, and the witnesses' cosignatures."""
 
+from dataclasses import asdict
+
 from starlette.responses import Response
 
 from coordinator import statements as rules
@@ -70,15 +72,8 @@ def witnesses(call: Call) -> Response:
     with coordinator.database.reading("read finality") as tx:
         active = rosters.read_active(tx)
         found = None if active is None else finality(tx, active)
-    answer = {"held": None if hold is None else {"code": hold.code, "detail": hold.detail}, "log": None}
-    if found is not None:
-        answer["log"] = {
-            "size": found.size,
-            "final": found.final,
-            "quorum": found.quorum,
-            "cosigned": found.cosigned,
-        }
-    return JsonAnswer(answer)
+    held = None if hold is None else {"code": hold.code, "detail": hold.detail}
+    return JsonAnswer({"held": held, "log": None if found is None else asdict(found)})
 
 
 def live(_call: Call) -> Response:

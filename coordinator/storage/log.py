@@ -128,9 +128,7 @@ def read_cosigned_size(tx: Transaction, site: str) -> int:
 
 def read_cosignature(tx: Transaction, size: int, site: str) -> str | None:
     """Return a site's signature line under the head of a size."""
-    found: str | None = tx.value(
-        "SELECT line FROM log_cosig WHERE size = :size AND site = :site", size=size, site=site
-    )
+    found: str | None = tx.value("SELECT line FROM log_cosig WHERE size = :size AND site = :site", size=size, site=site)
     return found
 
 

@@ -61,5 +61,5 @@ def final_size(cosigned: Iterable[int], quorum: int) -> int:
 
 
 def enough_to_hear(roster: JsonObject) -> int:
-    """Return how many witnesses' last heads show any final head there ever was, up to c of them lying: N - q + c + 1."""
+    """Return how many witnesses' last heads show every final head there was, though c of them lie: N - q + c + 1."""
     return len(roster["sites"]) - next_quorum(roster) + int(roster["c"]) + 1

@@ -62,12 +62,11 @@ def answer(session: Session, work: list[Command], now: datetime) -> Unfinished |
     try:
         log_checks.watch(session, now)
     except MitralError as error:
-        session.log.error("not done", command="watch", code=error.code, detail=error.detail)
         session.notice(error.code, "log", error.detail)
     return unfinished
 
 
-def answer_one(session: Session, command: Command, now: datetime) -> None:
+def answer_one(session: Session, command: Command, now: datetime) -> None:  # noqa: C901 (one case per command)
     """Answer one command.
 
     Raises:

@@ -104,7 +104,9 @@ def node_reader(tx: Transaction) -> NodeReader:
 
 def read_entries(tx: Transaction, start: int, end: int) -> Iterator[tuple[int, bytes]]:
     """Yield (index, entry) from `start` up to, not including, `end`."""
-    for row in tx.rows("SELECT idx, leaf FROM log_entry WHERE idx >= :start AND idx < :end ORDER BY idx", start=start, end=end):
+    for row in tx.rows(
+        "SELECT idx, leaf FROM log_entry WHERE idx >= :start AND idx < :end ORDER BY idx", start=start, end=end
+    ):
         yield row.idx, row.leaf
 
 
@@ -127,8 +129,8 @@ def read_peers(tx: Transaction) -> dict[str, PeerHead]:
 def add_receipt(tx: Transaction, seq: int, log_index: int, leaf_hash: str) -> None:
     """Note a receipt whose entry has to turn up."""
     tx.run(
-        "INSERT INTO log_receipt (seq, log_index, leaf_hash, waited, alarmed) VALUES (:seq, :log_index, :leaf_hash, 0, 0)"
-        " ON CONFLICT DO NOTHING",
+        "INSERT INTO log_receipt (seq, log_index, leaf_hash, waited, alarmed)"
+        " VALUES (:seq, :log_index, :leaf_hash, 0, 0) ON CONFLICT DO NOTHING",
         seq=seq,
         log_index=log_index,
         leaf_hash=leaf_hash,
@@ -182,7 +184,9 @@ def add_certificate(tx: Transaction, certificate: SeenCertificate) -> None:
 
 def read_certificates(tx: Transaction, state: str) -> list[SeenCertificate]:
     """Return the certificates in this site's name that are in a state."""
-    query = "SELECT sha256, serial, log_index, seen_at, state FROM log_certificate WHERE state = :state ORDER BY log_index"
+    query = (
+        "SELECT sha256, serial, log_index, seen_at, state FROM log_certificate WHERE state = :state ORDER BY log_index"
+    )
     return [SeenCertificate(*row) for row in tx.rows(query, state=state)]
 
 
@@ -194,7 +198,11 @@ def set_certificate(tx: Transaction, sha256: str, state: str) -> None:
 def add_conflict(tx: Transaction, conflict: Conflict) -> None:
     """Note a conflict; from now on nothing is cosigned and nothing is bound."""
     tx.add(
-        "log_conflict", code=conflict.code, detail=conflict.detail[:2000], file=conflict.file, found_at=conflict.found_at
+        "log_conflict",
+        code=conflict.code,
+        detail=conflict.detail[:2000],
+        file=conflict.file,
+        found_at=conflict.found_at,
     )
 
 

@@ -9,7 +9,15 @@ _SITE = {
     "store study", "make pairing", "take pairing", "bind", "trained", "sealed", "decide", "release", "take outcome",
     "delivered", "new instance", "instance confirmed", "note contact", "cosign log head", "note finality",
 }  # fmt: skip
-_REQUESTS = {"PUT pairings", "PUT uploads", "PUT shares", "PUT manifest", "PUT decision", "PUT unmask", "PUT cosignatures"}
+_REQUESTS = {
+    "PUT pairings",
+    "PUT uploads",
+    "PUT shares",
+    "PUT manifest",
+    "PUT decision",
+    "PUT unmask",
+    "PUT cosignatures",
+}
 _COORDINATOR = {
     "accept a pairing bundle", "take a lease", "plan a round", "open a round", "accept a masked update",
     "accept a decision", "accept an unmask response", "keep an aggregate", "publish a round", "keep a log checkpoint",

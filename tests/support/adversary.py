@@ -75,7 +75,7 @@ class Adversary:
             leaves = [row[0] for row in raw.execute("SELECT leaf FROM log_leaf ORDER BY idx")]
             tables = ["log_leaf", "log_node", "log_checkpoint"] + ([] if keep_cosignatures else ["log_cosig"])
             for table in tables:
-                raw.execute(f"DELETE FROM {table}")  # noqa: S608 (names from the line above)
+                raw.execute(f"DELETE FROM {table}")
             frontier = Frontier()
             for index, leaf in enumerate(change(leaves)):
                 entry = json.loads(leaf)
@@ -150,7 +150,7 @@ class Adversary:
             finally:
                 simulation.scene = first
 
-        network._deliver = deliver  # type: ignore[method-assign]
+        network._deliver = deliver  # type: ignore[assignment, method-assign]
         try:
             yield
         finally:
