@@ -1,12 +1,12 @@
 """The composition root: settings and a state directory in, a coordinator out."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
 
 from coordinator import state as state_directory
-from coordinator.audit import AuditLog
+from coordinator.audit import SYSTEM_ACTOR, Fact
 from coordinator.bell import Bell
 from coordinator.blobs.local import LocalBlobs
 from coordinator.blobs.uploads import Uploads
@@ -14,14 +14,18 @@ from coordinator.config import Settings
 from coordinator.denials import Denials
 from coordinator.driver import Driver
 from coordinator.keys import load_keys
+from coordinator.log_rotation import open_log
 from coordinator.presence import Presence
 from coordinator.rounds.sweep import Desk
 from coordinator.scheduler import Scheduler
+from coordinator.storage import log as stored_log
 from coordinator.storage import sites
-from shared.clock import Clock, timestamp
+from coordinator.witnesses import Witnesses
+from shared.clock import Clock, parse_timestamp, timestamp
 from shared.crypto.sealing import check_suite_available
 from shared.errors import MitralError
 
+HEARTBEAT = timedelta(hours=1)
 _log = structlog.get_logger("coordinator")
 
 
@@ -43,7 +47,9 @@ class Coordinator:
         self.keys = load_keys(state / state_directory.KEYS)
         self.database = state_directory.open_database(state)
         self.database.listener = self._heard
-        self.log = AuditLog(settings.federation, self.keys.log_key, self.keys.idk)
+        self.log = open_log(state, settings.federation, self.keys, self.database, clock.now())
+        self.witnesses = Witnesses(self.log, state / state_directory.EVIDENCE, settings.confirm_heads)
+        self.witnesses.begin(self.database)
         self.blobs = LocalBlobs(state / state_directory.BLOBS)
         self.uploads = Uploads(state / state_directory.UPLOADS)
         self.presence = Presence(settings.online_seconds, settings.gather_seconds, clock.now())
@@ -68,6 +74,7 @@ class Coordinator:
             threads=settings.threads,
         )
         self.driver = Driver(self.desk, self._wake_at)
+        self._shown = 0  # the size of the head that polls were last woken for
         self.agent_port = settings.agent_port
         self.operator_port = settings.operator_port
 
@@ -112,9 +119,28 @@ class Coordinator:
     def _wake_at(self, study: str, moment: datetime) -> None:
         self.scheduler.at(f"study/{study}", moment, lambda: self.driver.nudge(study))
 
+    def tend_log(self) -> None:
+        """Sign a head over new entries and show it to the witnesses; after an hour of silence, say so in the log.
+
+        Raises:
+            Unavailable: ``log_rolled_back``.
+        """
+        now = self.clock.now()
+        with self.database.reading("read the log's head") as tx:
+            size, last = stored_log.read_head(tx)
+        if size and self.log.hold is None and now - parse_timestamp(last) >= HEARTBEAT:
+            with self.database.transaction("write a heartbeat") as tx:
+                self.log.append(tx, Fact("log.heartbeat", SYSTEM_ACTOR), now)
+        self.log.sign_checkpoint(self.database)
+        with self.database.reading("read the newest head") as tx:
+            newest = stored_log.read_newest_note(tx)
+        if newest is not None and newest.size != self._shown:
+            self._shown = newest.size
+            self.agents.ring()
+
     def _recur(self) -> None:
         try:
-            self.log.sign_checkpoint(self.database)
+            self.tend_log()
             with self.database.transaction("remember who was seen") as tx:
                 for site in sites.read_sites_in(tx, "approved"):
                     seen = self.presence.last_seen(site.site)

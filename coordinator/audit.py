@@ -1,4 +1,7 @@
-"""The log as the coordinator writes it: facts in the caller's transaction, signed checkpoints (PROTOCOLS B)."""
+"""The log as the coordinator writes it: facts in the caller's transaction, signed checkpoints (PROTOCOLS B).
+
+It can be *held*: when this database may be older than what was once published, nothing is appended and no head signed.
+"""
 
 import copy
 import os
@@ -6,19 +9,22 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
 
+from coordinator.log_signer import LogSigner
 from coordinator.storage import log as stored
 from coordinator.storage import statements
 from coordinator.storage.database import Database, Transaction
 from shared.audit.entries import SALT_BYTES, Actor, Commitment, Outcome, build_entry
-from shared.audit.log_checkpoint import ED25519, LogCheckpoint, LogVkey, sign_checkpoint
-from shared.audit.merkle import Frontier, NodeReader, leaf_hash, root_at
+from shared.audit.log_checkpoint import LogCheckpoint
+from shared.audit.merkle import Frontier, NodeReader, consistency_proof, leaf_hash, root_at
 from shared.audit.proofs import build_inclusion
 from shared.canonical import JsonObject, canonical_bytes
 from shared.clock import parse_timestamp, timestamp
 from shared.crypto.identity import SigningKey
 from shared.crypto.signed_envelope import SignedMessage, sign_envelope
-from shared.errors import Misuse
+from shared.errors import Misuse, Unavailable
 from shared.ids import COORDINATOR, uuid7
 from shared.protocol.log import Inclusion
 from shared.protocol.masked_update import Receipt
@@ -50,15 +56,30 @@ class Entry:
     leaf_hash: bytes
 
 
+class Hold(NamedTuple):
+    """Why the log does not go on."""
+
+    code: str
+    detail: str
+
+
 class AuditLog:
     """Appends, signs checkpoints, proves. One per process; the database's write transaction is its lock."""
 
-    def __init__(self, federation: str, log_key: SigningKey, idk: SigningKey) -> None:
-        """Write to the log of this federation under these keys."""
+    def __init__(
+        self, federation: str, log_key: SigningKey, idk: SigningKey, *, former_key: SigningKey | None = None,
+        head_file: Path | None = None,
+    ) -> None:  # fmt: skip
+        """Write to the log of this federation under these keys.
+
+        `former_key` still signs beside `log_key` for a while after a rotation. `head_file` is where the signer keeps
+        the last head it signed, apart from the database.
+        """
         self.origin = f"{federation}/log/1"
-        self.vkey = LogVkey(self.origin, ED25519, log_key.verify_key)
-        self._log_key = log_key
+        self.signer = LogSigner(self.origin, log_key, former_key, head_file)
+        self.vkey = self.signer.vkeys[0]
         self.idk = idk
+        self.hold: Hold | None = None
         self._frontier: Frontier | None = None
         self._signing = threading.Lock()
 
@@ -71,7 +92,10 @@ class AuditLog:
 
         Raises:
             Misuse: ``entry_malformed``, ``entry_unknown_type``.
+            Unavailable: ``log_held``.
         """
+        if self.hold is not None:
+            raise Unavailable("log_held", self.hold.detail)
         size, last_ts = stored.read_head(tx)
         ts = max(timestamp(now), last_ts)
         frontier = self._edge(tx, size)
@@ -125,15 +149,24 @@ class AuditLog:
         return sign_envelope("receipt", receipt.as_json(), COORDINATOR, self.idk)
 
     def sign_checkpoint(self, database: Database) -> str | None:
-        """Sign a checkpoint over the committed entries if there are new ones; return the newest note."""
+        """Sign a checkpoint over the committed entries if there are new ones; return the newest note.
+
+        Raises:
+            Unavailable: ``log_rolled_back`` when the entries do not continue the last head that was signed; the log is
+                held from then on.
+        """
         with self._signing:
             with database.reading("read the log's head") as tx:
                 size, _ = stored.read_head(tx)
                 newest = stored.read_newest_note(tx)
-                if size == 0 or (newest is not None and newest.size == size):
+                if size == 0 or (newest is not None and newest.size == size) or self.hold is not None:
                     return None if newest is None else newest.note
-                root = root_at(size, _nodes(tx))
-            note = sign_checkpoint(LogCheckpoint(self.origin, size, root), self._log_key)
+                detail = self.differs(tx, self.signer.last)
+                root = root_at(size, stored_nodes(tx))
+            if detail is not None:
+                self.hold = Hold("log_rolled_back", detail)
+                raise Unavailable("log_rolled_back", detail)
+            note = self.signer.sign(LogCheckpoint(self.origin, size, root))
             with database.transaction("keep a log checkpoint") as tx:
                 stored.add_note(tx, stored.Note(size, note))
             return note
@@ -144,11 +177,28 @@ class AuditLog:
         leaf = stored.read_leaf(tx, index)
         if newest is None or leaf is None or newest.size <= index:
             return None
-        return Inclusion.check(build_inclusion(leaf.leaf, index, newest.note, _nodes(tx)))
+        return Inclusion.check(build_inclusion(leaf.leaf, index, newest.note, stored_nodes(tx)))
+
+    def consistency(self, tx: Transaction, old_size: int, size: int) -> list[bytes]:
+        """Return the proof that the first `old_size` entries are a prefix of the first `size`."""
+        return consistency_proof(old_size, size, stored_nodes(tx))
+
+    def differs(self, tx: Transaction, published: LogCheckpoint | None) -> str | None:
+        """Return how the stored entries differ from a head of this log that was once published; None: they do not."""
+        if published is None:
+            return None
+        size, _ = stored.read_head(tx)
+        if published.size > size:
+            return f"a head of {published.size} entries was published, the database holds {size}"
+        try:
+            same = root_at(published.size, stored_nodes(tx)) == published.root
+        except Misuse as gap:
+            return gap.detail
+        return None if same else f"the published head of {published.size} entries is not that of those in the database"
 
     def _edge(self, tx: Transaction, size: int) -> Frontier:
         if self._frontier is None or self._frontier.size != size:
-            return Frontier.load(size, _nodes(tx))
+            return Frontier.load(size, stored_nodes(tx))
         return copy.deepcopy(self._frontier)
 
     def _leaf(self, fact: Fact, ts: str, commitments: list[Commitment]) -> bytes:
@@ -167,7 +217,9 @@ class AuditLog:
         )
 
 
-def _nodes(tx: Transaction) -> NodeReader:
+def stored_nodes(tx: Transaction) -> NodeReader:
+    """Return the reader of the stored tree's complete subtrees."""
+
     def node(level: int, index: int) -> bytes:
         found = stored.read_node(tx, level, index)
         if found is None:

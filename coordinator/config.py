@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     gather_seconds: Seconds = 5  # after a start or a disconnect, so long a missing member is waited for
     poll_seconds: Seconds = 25  # the longest wait of one poll
     checkpoint_seconds: Seconds = 5  # how often the log's head is signed while entries are pending
+    confirm_heads: Annotated[int, Field(ge=0, le=200)] | None = (
+        None  # witnesses that show their last heads before the log goes on after a start; not given: all it takes
+    )
     invitation_hours: Annotated[int, Field(ge=1, le=24 * 90)] = 72  # how long an invitation is valid
     certificate_days: Annotated[int, Field(ge=1, le=90)] = 7  # how long a site's certificate is valid
     server_certificate_days: Annotated[int, Field(ge=1, le=398)] = (

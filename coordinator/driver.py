@@ -55,7 +55,12 @@ class Driver:
             self._thread.join(timeout=3)
 
     def sweep(self, study: str) -> None:
-        """Sweep one study in the calling thread; what the thread does, and what tests do by hand."""
+        """Sweep one study in the calling thread; what the thread does, and what tests do by hand.
+
+        While the log is held nothing moves: whoever lets it go on nudges every study.
+        """
+        if self._desk.log.hold is not None:
+            return
         again_at = sweep_study(self._desk, study)
         if again_at is not None:
             self._wake_at(study, again_at)

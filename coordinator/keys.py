@@ -30,6 +30,8 @@ class Keys:
     folder: Path
     idk: SigningKey
     log_key: SigningKey
+    former_log_key: SigningKey | None  # the one before the last rotation, and when that was
+    log_rotated_at: str | None
     kem: KemPrivateKey
     clients: x509.Issuer
     server: x509.Issuer
@@ -96,10 +98,10 @@ def load_keys(folder: Path) -> Keys:
     """
     if not (folder / _SEALED).exists():
         raise InputError("state_missing", f"{folder} holds no keys")
-    kek = load_or_create_kek(folder / "kek")
-    secrets = json.loads(open_at_rest(kek, (folder / _SEALED).read_bytes(), "coordinator/keys"))
+    secrets = _secrets(folder)
     public = _public(folder)
     password = Secret(secrets["tls_password"].encode())
+    former = secrets.get("former_log_key")
 
     def issuer(name: str) -> x509.Issuer:
         return x509.Issuer(from_b64u(public[name]), x509.TlsKey.from_encrypted_pem(secrets[name].encode(), password))
@@ -108,12 +110,31 @@ def load_keys(folder: Path) -> Keys:
         folder=folder,
         idk=SigningKey.from_seed(from_b64u(secrets["idk"])),
         log_key=SigningKey.from_seed(from_b64u(secrets["log_key"])),
+        former_log_key=None if former is None else SigningKey.from_seed(from_b64u(former)),
+        log_rotated_at=secrets.get("log_rotated_at"),
         kem=KemPrivateKey.from_seeds(Secret(from_b64u(secrets["kem"]))),
         clients=issuer("clients"),
         server=issuer("server"),
         root_der=from_b64u(public["root"]),
         tls_password=password,
     )
+
+
+def prepare_log_key(folder: Path) -> SigningKey:
+    """Return the log's next signing key; it is made once and kept until `promote_log_key`."""
+    secrets = _secrets(folder)
+    if "next_log_key" not in secrets:
+        secrets["next_log_key"] = b64u(SigningKey.generate().seed.reveal())
+        _seal(folder, secrets)
+    return SigningKey.from_seed(from_b64u(secrets["next_log_key"]))
+
+
+def promote_log_key(folder: Path, now: datetime) -> None:
+    """Make the prepared key the log's own; the one before becomes the former one."""
+    secrets = _secrets(folder)
+    secrets |= {"former_log_key": secrets["log_key"], "log_rotated_at": timestamp(now)}
+    secrets["log_key"] = secrets.pop("next_log_key")
+    _seal(folder, secrets)
 
 
 def renew_server_certificate(keys: Keys, names: list[str], now: datetime, days: int) -> bool:
@@ -130,6 +151,17 @@ def renew_server_certificate(keys: Keys, names: list[str], now: datetime, days: 
     public |= {"server_until": timestamp(now + timedelta(days=days)), "server_names": names}
     _write(keys.folder / _PUBLIC, canonical_bytes(public))
     return True
+
+
+def _secrets(folder: Path) -> JsonObject:
+    kek = load_or_create_kek(folder / "kek")
+    found: JsonObject = json.loads(open_at_rest(kek, (folder / _SEALED).read_bytes(), "coordinator/keys"))
+    return found
+
+
+def _seal(folder: Path, secrets: JsonObject) -> None:
+    kek = load_or_create_kek(folder / "kek")
+    _write(folder / _SEALED, seal_at_rest(kek, canonical_bytes(secrets), "coordinator/keys"))
 
 
 def _public(folder: Path) -> JsonObject:

@@ -21,6 +21,8 @@ DATABASE = "coordinator.sqlite"
 KEYS = "keys"
 BLOBS = "blobs"
 UPLOADS = "uploads"
+EVIDENCE = "evidence"
+LOG_HEAD = "log-head.json"  # beside the keys: what was signed last is not restored with a database
 _LOCK = "lock"
 _ACCESS = "administrator.access.json"
 FIRST_ADMINISTRATOR = "administrator"
@@ -41,7 +43,7 @@ def initialise(state: Path, settings: Settings, clock: Clock) -> Path:
         database = Database(state / DATABASE)
         try:
             migrate(database)
-            log = AuditLog(settings.federation, keys.log_key, keys.idk)
+            log = AuditLog(settings.federation, keys.log_key, keys.idk, head_file=state / KEYS / LOG_HEAD)
             with database.transaction("initialise") as tx:
                 opened = {
                     "federation": settings.federation,

@@ -306,6 +306,17 @@ CODES: dict[str, Code] = {
     "entry_unknown_type": Code(500, "A log entry has an unknown type", "Report this as a bug of Mitral."),
     "disclosure_mismatch": Code(400, "A disclosed value does not fit", "Keep value and salt: they are evidence."),
     "archive_malformed": Code(400, "An audit export cannot be built", "Look at the detail; report it if it persists."),
+    "log_conflict": Code(409, "The log shows two histories", "Nothing is trained any more; call the other hospitals. Keep the evidence."),
+    "log_rolled_back": Code(409, "The log went back behind a published head", "Restore a newer database; if there is none, refound the federation."),
+    "log_not_final": Code(409, "The log has not become final for a day of tasks", "Find out which hospitals do not cosign; nothing is trained meanwhile."),
+    "log_held": Code(503, "The log does not go on", "See `mitral-coordinator log status`; witnesses confirm its head, or evidence stands against it."),
+    "log_regression": Code(500, "A smaller head was about to be signed", "Report this as a bug of Mitral."),
+    "log_range": Code(400, "There are no such entries under a signed head", "Ask for entries below the newest checkpoint."),
+    "log_entries_invalid": Code(502, "Entries of the log cannot be taken over", "It is tried again; keep the log file if it repeats."),
+    "log_clock_ahead": Code(503, "Entries of the log come from the future", "Compare this machine's clock, then the coordinator's."),
+    "receipt_not_logged": Code(409, "An acknowledged message is not in the log", "Keep the receipt: it is evidence. Call the administrator."),
+    "certificate_rogue": Code(409, "A certificate in this site's name is unknown here", "Ask the administrator who had it issued; keep the evidence."),
+    "witness_unknown": Code(403, "Only sites of the active roster are witnesses", "Approve the roster first."),
     "export_roster_hash": Code(400, "A roster hash is malformed", "Give the 64 hex digits you have from elsewhere."),
 }
 # fmt: on

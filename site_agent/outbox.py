@@ -24,7 +24,7 @@ from site_agent.backoff import Backoff
 from site_agent.rounds.machine import Event
 from site_agent.rounds.masked_update import SHARES_FILE
 from site_agent.rounds.session import Session
-from site_agent.storage import notices, outbox, rosters, rounds
+from site_agent.storage import log, notices, outbox, rosters, rounds
 from site_agent.storage.database import ChangeWatch
 from site_agent.storage.outbox import OutboxItem
 
@@ -75,6 +75,7 @@ class Delivery:
         receipt, envelope = check_receipt(session, item, answer.json())
         with session.database.transaction("delivered") as tx:
             outbox.set_delivered(tx, item.seq, envelope, receipt.log_index)
+            log.add_receipt(tx, item.seq, receipt.log_index, receipt.leaf_hash)
             stored = None if item.ctx_hash is None else rounds.read_round(tx, item.ctx_hash)
             if item.kind == "manifest" and stored is not None:
                 session.move(tx, stored, Event.RECEIPT)

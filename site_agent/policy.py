@@ -16,6 +16,7 @@ from shared.protocol.vector_layout import scored_part, vector_layout
 from shared.secagg.parameters import Parameters, check_parameters, least_survivors
 from shared.secagg.roster import is_expired, site_keys
 from site_agent.approvals import Consent, read_consent
+from site_agent.log_checks import check_log
 from site_agent.storage import outcomes, pairings, rosters, rounds
 from site_agent.storage.database import Transaction
 from site_agent.storage.rosters import StoredRoster
@@ -31,6 +32,7 @@ def check_context(tx: Transaction, site: str, ctx: Context, now: datetime) -> Co
         Refusal: the first check that fails, in the order of R0.
     """
     consent = read_consent(tx, ctx.study, now)
+    check_log(tx, now)
     if ctx.plan != consent.plan_hash:
         raise Refusal("plan_not_approved", f"the context names plan {ctx.plan}, {consent.plan_hash} is approved")
     roster = check_roster_of(tx, ctx, now)

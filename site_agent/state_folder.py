@@ -1,7 +1,8 @@
 """The state directory: what lies where, and who may look (PROTOCOLS C5).
 
 ``state.db`` rows; ``kek`` the key that seals its secret columns; ``tls/`` chain and encrypted key; ``models/`` versions
-by digest; ``work/<ctx_hash>/`` the training child's result; ``uploads/<ctx_hash>/`` masked chunks and share blobs.
+by digest; ``work/<ctx_hash>/`` the training child's result; ``uploads/<ctx_hash>/`` masked chunks and share blobs;
+``evidence/`` what the coordinator signed and should not have.
 """
 
 import errno
@@ -19,7 +20,7 @@ from shared.errors import InputError, Unavailable
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _CTX_HASH = re.compile(r"[0-9a-f]{64}")
-_SUBFOLDERS = ("tls", "models", "work", "uploads")
+_SUBFOLDERS = ("tls", "models", "work", "uploads", "evidence")
 
 
 class StateFolder:
@@ -55,6 +56,11 @@ class StateFolder:
     def lock(self) -> Path:
         """Return the file that the running agent holds locked."""
         return self.root / "agent.lock"
+
+    @property
+    def evidence(self) -> Path:
+        """Return the folder of evidence; nothing in it is ever removed."""
+        return self.root / "evidence"
 
     @property
     def tls_file(self) -> Path:

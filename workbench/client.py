@@ -72,6 +72,11 @@ class CoordinatorClient:
         """Return every roster version, oldest first, and who approved it."""
         return sorted(self._json("GET", "/v1/rosters")["rosters"], key=lambda one: int(one["version"]))
 
+    def witnesses(self) -> JsonObject:
+        """Return how far the log is final and what each site cosigned: ``size final quorum cosigned``."""
+        found = self._json("GET", "/v1/audit/witnesses")["log"]
+        return {} if found is None else dict(found)
+
     def is_ready(self) -> bool:
         """Answer whether the coordinator serves; no token is needed for that."""
         try:

@@ -64,6 +64,9 @@ AGENT_ROUTES: tuple[Route, ...] = (
     Route("PUT", "/v1/rounds/{ctx_hash}/attestation/{site}", "site", SMALL, rounds.put_attestation),
     Route("PUT", "/v1/complaints/{site}/{digest}", "site", SMALL, rounds.put_complaint),
     Route("GET", "/v1/log/checkpoint", "site", 0, log.checkpoint),
+    Route("GET", "/v1/log/entries/{start}/{end}", "site", 0, log.entries),
+    Route("GET", "/v1/log/cosignatures", "site", 0, log.cosignatures),
+    Route("PUT", "/v1/log/cosignatures/{size}/{site}", "site", SMALL, log.put_cosignature),
 )
 OPERATOR_ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/health/live", "anybody", 0, log.live),
@@ -89,6 +92,7 @@ OPERATOR_ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/studies/{study}/watch", "studies.read", 0, studies.watch),
     Route("POST", "/v1/studies/{study}/{verb}", "studies.run", SMALL, studies.command),
     Route("GET", "/v1/audit/checkpoint", "studies.read", 0, log.checkpoint),
+    Route("GET", "/v1/audit/witnesses", "studies.read", 0, log.witnesses),
     Route("GET", "/v1/audit/export", "audit.read", 0, audit.export),
 )
 

@@ -13,7 +13,7 @@ from coordinator.rounds.summary import study_view, what_sites_do
 from coordinator.storage import rounds
 from coordinator.storage import studies as stored
 from shared.canonical import JsonObject, b64u, sha256_hex
-from shared.errors import InputError, Misuse
+from shared.errors import InputError, Misuse, Unavailable
 from shared.protocol.outcome import PublishedOutcome
 from shared.protocol.study import Plan
 
@@ -118,6 +118,8 @@ def outcomes(call: Call) -> Response:
         shown = []
         for round_ in rounds.read_outcomes(tx, study, int(text), _OUTCOMES_AT_ONCE):
             inclusion = coordinator.log.inclusion(tx, round_.log_index or 0)
+            if inclusion is None and coordinator.log.hold is not None:
+                raise Unavailable("log_held", coordinator.log.hold.detail)
             if inclusion is None or round_.outcome is None:
                 raise Misuse("log_node_missing", f"outcome {round_.outcome_index} of {study} is not under a checkpoint")
             shown.append(

@@ -70,7 +70,7 @@ def _commands(call: Call) -> list[Command]:
     coordinator, now = call.coordinator, call.coordinator.clock.now()
     with coordinator.database.reading("derive commands") as tx:
         check_active(tx, call.site, coordinator.federation, now)
-        return work.commands(tx, call.site.site, now)
+        return work.commands(tx, call.site.site, now) + coordinator.witnesses.commands(tx, call.site.site)
 
 
 def _digests(commands: list[Command]) -> frozenset[str]:

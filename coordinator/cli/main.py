@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli import audit, init, operators, rosters, serve, sites, studies
+from coordinator.cli import audit, init, log, operators, rosters, serve, sites, studies
 from shared.crypto.secret import guard_process
 from shared.errors import InputError, Misuse, MitralError, PeerFault, Refusal, Unavailable
 
@@ -23,6 +23,7 @@ app.add_typer(rosters.app, name="rosters", help="Propose and list roster version
 app.add_typer(operators.app, name="operators", help="Give people and programs access.")
 app.add_typer(studies.app, name="studies", help="Look at studies; researchers run them with `mitral study`.")
 app.add_typer(audit.app, name="audit", help="Export the log.")
+app.add_typer(log.app, name="log", help="See how far the log is final; exchange its signing key.")
 
 _EXIT_CODES: tuple[tuple[type[MitralError], int], ...] = (
     (InputError, 2),

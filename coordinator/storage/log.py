@@ -63,6 +63,12 @@ def read_leaves(tx: Transaction, start: int, end: int) -> list[Leaf]:
     return [Leaf(*row) for row in tx.rows(query, start=start, end=end)]
 
 
+def read_leaves_of_type(tx: Transaction, type_: str) -> list[Leaf]:
+    """Return all entries of a type, in order."""
+    query = "SELECT idx, leaf, leaf_hash FROM log_leaf WHERE type = :type ORDER BY idx"
+    return [Leaf(*row) for row in tx.rows(query, type=type_)]
+
+
 def read_node(tx: Transaction, level: int, index: int) -> bytes | None:
     """Return the hash of a complete subtree of 2^level leaves, if it was built."""
     if level == 0:
@@ -87,6 +93,48 @@ def read_newest_note(tx: Transaction) -> Note | None:
 def add_note(tx: Transaction, note: Note) -> None:
     """Keep a signed checkpoint."""
     tx.add("log_checkpoint", size=note.size, note=note.note)
+
+
+def read_note(tx: Transaction, size: int) -> Note | None:
+    """Return the signed checkpoint of a size."""
+    row = tx.row("SELECT size, note FROM log_checkpoint WHERE size = :size", size=size)
+    return None if row is None else Note(*row)
+
+
+def read_next_note(tx: Transaction, after: int, most: int) -> Note | None:
+    """Return the largest checkpoint at most `most` entries after a size, or else the next one after it."""
+    row = tx.row(
+        "SELECT size, note FROM log_checkpoint WHERE size > :after AND size <= :last ORDER BY size DESC LIMIT 1",
+        after=after,
+        last=after + most,
+    ) or tx.row("SELECT size, note FROM log_checkpoint WHERE size > :after ORDER BY size LIMIT 1", after=after)
+    return None if row is None else Note(*row)
+
+
+def add_cosignature(tx: Transaction, size: int, site: str, line: str) -> None:
+    """Keep a witness's signature line; the first one of a site for a size stays."""
+    tx.run(
+        "INSERT INTO log_cosig (size, site, line) VALUES (:size, :site, :line) ON CONFLICT DO NOTHING",
+        size=size,
+        site=site,
+        line=line,
+    )
+
+
+def read_cosigned_size(tx: Transaction, site: str) -> int:
+    """Return the size of the largest head that a site cosigned; 0 if it never did."""
+    return int(tx.value("SELECT MAX(size) FROM log_cosig WHERE site = :site", site=site) or 0)
+
+
+def read_cosignature(tx: Transaction, size: int, site: str) -> str | None:
+    """Return a site's signature line under the head of a size."""
+    found: str | None = tx.value("SELECT line FROM log_cosig WHERE size = :size AND site = :site", size=size, site=site)
+    return found
+
+
+def read_cosignatures(tx: Transaction, size: int) -> list[str]:
+    """Return all witnesses' signature lines under the head of a size."""
+    return [row.line for row in tx.rows("SELECT line FROM log_cosig WHERE size = :size ORDER BY site", size=size)]
 
 
 def add_disclosure(tx: Transaction, index: int, position: int, name: str, value: str, salt: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from sqlalchemy import CheckConstraint
+from sqlalchemy import CheckConstraint, Index
 from sqlmodel import Field, SQLModel
 
 
@@ -49,6 +49,7 @@ class LogCosignatureRow(SQLModel, table=True):
     """A witness's line under a checkpoint."""
 
     __tablename__: ClassVar[str] = "log_cosig"
+    __table_args__ = (Index("log_cosig_by_site", "site", "size"),)
     size: int = Field(primary_key=True)
     site: str = Field(primary_key=True)
     line: str

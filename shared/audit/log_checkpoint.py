@@ -162,6 +162,19 @@ def add_signature_lines(text: str, lines: list[str]) -> str:
     return longer
 
 
+def lines_of(text: str, vkey: LogVkey) -> list[str]:
+    """Return the signature lines of a note that name `vkey`, as they stand there; nothing is verified.
+
+    Raises:
+        PeerFault: ``checkpoint_malformed``.
+    """
+    parse_note(text)
+    lines = text.rpartition("\n\n")[2].splitlines(keepends=True)
+    named = [_parse_line(line.rstrip("\n")) for line in lines]
+    wanted = (vkey.name, vkey.key_id)
+    return [line for line, parsed in zip(lines, named, strict=True) if (parsed.name, parsed.key_id) == wanted]
+
+
 def _of(note: Note, vkey: LogVkey, kind: int) -> list[bytes]:
     wanted = (vkey.name, vkey.key_id) if vkey.kind == kind else None
     found = [line.signature for line in note.signatures if (line.name, line.key_id) == wanted]

@@ -95,6 +95,20 @@ class EndedCommand(WireObject):
     reason: str
 
 
+class WitnessCommand(WireObject):
+    """Check that the log continues the copy you have, and cosign its head (PROTOCOLS B3)."""
+
+    kind: Literal["witness"]
+    add_checkpoint: str  # C2SP: old size, consistency proof, blank line, signed note
+
+
+class FinalCommand(WireObject):
+    """The log is said to be final up to this size: fetch the cosigned heads and see for yourself."""
+
+    kind: Literal["final"]
+    size: Annotated[int, Field(ge=1)]
+
+
 Command = Annotated[
     RosterCommand
     | StudyCommand
@@ -103,7 +117,9 @@ Command = Annotated[
     | OpenCommand
     | CloseCommand
     | UnmaskCommand
-    | EndedCommand,
+    | EndedCommand
+    | WitnessCommand
+    | FinalCommand,
     Field(discriminator="kind"),
 ]
 

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from shared.canonical import JsonObject
-from site_agent.storage import datasets, notices, outbox, outcomes, rosters, rounds, studies
+from site_agent.log_checks import FINAL_AT, FINAL_SIZE
+from site_agent.storage import datasets, log, notices, outbox, outcomes, rosters, rounds, studies
 from site_agent.storage.database import Transaction
 from site_agent.storage.enrolment import read_enrolment
 from site_agent.storage.signed_messages import read_end
@@ -39,6 +40,7 @@ def describe(tx: Transaction) -> JsonObject:
         "signed_messages": read_end(tx).seq,
         "outbox": outbox.count_pending(tx),
         "rejected": [{"seq": seq, "kind": kind, "code": code} for seq, kind, code in outbox.read_rejected(tx)],
+        "log": _log(tx, facts),
         "data": [stored.name for stored in datasets.read_datasets(tx)],
         "studies": [_study(tx, stored) for stored in studies.read_studies(tx)],
         "rounds": [
@@ -49,6 +51,17 @@ def describe(tx: Transaction) -> JsonObject:
             {"code": one.code, "subject": one.subject, "detail": one.detail, "at": one.last_at, "count": one.count}
             for one in notices.read_notices(tx)
         ],
+    }
+
+
+def _log(tx: Transaction, facts: dict[str, str]) -> JsonObject:
+    conflict = log.read_conflict(tx)
+    return {
+        "cosigned": log.read_head(tx).size,
+        "final": int(facts.get(FINAL_SIZE) or 0),
+        "final_at": facts.get(FINAL_AT),
+        "receipts_open": len(log.read_receipts(tx)),
+        "conflict": None if conflict is None else {"detail": conflict.detail, "evidence": conflict.file},
     }
 
 
@@ -77,6 +90,12 @@ def _lines(found: JsonObject) -> list[str]:
         "no roster is active" if roster is None else f"roster version {roster['version']}, {roster['sites']} sites"
     )
     lines.append(f"last contact {found['last_contact_at'] or 'never'}; {found['outbox']} messages wait to be sent")
+    witnessed = found["log"]
+    lines.append(f"log: {witnessed['cosigned']} entries copied and cosigned, final up to {witnessed['final']}")
+    if witnessed["conflict"]:
+        lines.append(
+            f"! two histories of the log: {witnessed['conflict']['detail']} ({witnessed['conflict']['evidence']})"
+        )
     for study in found["studies"]:
         lines.append(f"study {study['study']}: {study['state']}, {study['approval'] or 'not approved'} here")
         for figures in study["own_figures"][-5:]:

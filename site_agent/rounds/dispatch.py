@@ -14,18 +14,20 @@ from shared.protocol.work import (
     CloseCommand,
     Command,
     EndedCommand,
+    FinalCommand,
     OpenCommand,
     PairingCommand,
     RosterCommand,
     StudyCommand,
     UnmaskCommand,
+    WitnessCommand,
 )
-from site_agent import rosters, studies
+from site_agent import log_checks, rosters, studies, witness
 from site_agent.rounds import close, confirm_survivors, masked_update, pairing, unmask
 from site_agent.rounds.session import Session
 from site_agent.storage import notices
 
-_ORDER = ("roster", "study", "pairing", "bundles", "ended", "unmask", "close", "open")
+_ORDER = ("roster", "study", "pairing", "bundles", "ended", "unmask", "close", "witness", "final", "open")
 # Reasons that pass by themselves, or that a person here already knows: they are logged, not shown as notices.
 _EXPECTED = {"study_not_approved", "roster_not_active", "round_superseded", "round_wiped", "round_released"}
 
@@ -57,10 +59,14 @@ def answer(session: Session, work: list[Command], now: datetime) -> Unfinished |
             _tell(session, command, error, expected=error.code in _EXPECTED)
         except MitralError as error:
             _tell(session, command, error, expected=False)
+    try:
+        log_checks.watch(session, now)
+    except MitralError as error:
+        session.notice(error.code, "log", error.detail)
     return unfinished
 
 
-def answer_one(session: Session, command: Command, now: datetime) -> None:
+def answer_one(session: Session, command: Command, now: datetime) -> None:  # noqa: C901 (one case per command)
     """Answer one command.
 
     Raises:
@@ -82,6 +88,10 @@ def answer_one(session: Session, command: Command, now: datetime) -> None:
             unmask.answer(session, command, now)
         case CloseCommand():
             confirm_survivors.answer(session, command, now)
+        case WitnessCommand():
+            witness.answer(session, command, now)
+        case FinalCommand():
+            witness.answer_final(session, command, now)
         case OpenCommand():
             masked_update.answer(session, command, now)
 

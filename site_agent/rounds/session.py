@@ -65,6 +65,13 @@ class Skew:
     seconds: float = 0.0
 
 
+@dataclass(slots=True)
+class Watched:
+    """When this process looked for its receipts in the log last."""
+
+    at: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """One running agent, as the phases see it."""
@@ -80,6 +87,7 @@ class Session:
     log: Log
     queued: Callable[[], None] = field(default=lambda: None)  # wakes the delivering loop
     skew: Skew = field(default_factory=Skew)
+    watched: Watched = field(default_factory=Watched)
     checked_models: dict[str, tuple[int, int]] = field(default_factory=dict)  # whose file this process has hashed
     layouts: dict[str, Layout] = field(default_factory=dict)  # study -> its model's tensors: the same in every version
     sealed_here: set[int] = field(

@@ -47,6 +47,12 @@ def read_enrolment(tx: Transaction) -> StoredEnrolment | None:
     return StoredEnrolment(**values)
 
 
+def read_chain(tx: Transaction) -> bytes | None:
+    """Return the certificate chain (PEM), this site's certificate first."""
+    found: bytes | None = tx.value("SELECT chain FROM enrolment")
+    return found
+
+
 def read_request(tx: Transaction) -> bytes:
     """Return the body of the enrolment request, to be sent as it was."""
     return tx.open(tx.value("SELECT request FROM enrolment"), "enrolment/request")

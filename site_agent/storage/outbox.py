@@ -71,6 +71,12 @@ def set_delivered(tx: Transaction, seq: int, receipt: bytes, log_index: int) -> 
     )
 
 
+def read_receipt(tx: Transaction, seq: int) -> bytes | None:
+    """Return the coordinator's signed receipt of a message."""
+    found: bytes | None = tx.value("SELECT receipt FROM outbox WHERE seq = :seq", seq=seq)
+    return found
+
+
 def set_rejected(tx: Transaction, seq: int, code: str) -> None:
     """Note that the coordinator will never take this message."""
     tx.run(

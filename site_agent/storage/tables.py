@@ -306,3 +306,74 @@ class FactRow(SiteTable, table=True):
     __tablename__: ClassVar[str] = "fact"
     name: str = Field(primary_key=True)
     value: str
+
+
+class LogEntryRow(SiteTable, table=True):
+    """An entry of the federation's log, as this site holds it."""
+
+    __tablename__: ClassVar[str] = "log_entry"
+    idx: int = Field(primary_key=True)
+    leaf: bytes
+
+
+class LogNodeRow(SiteTable, table=True):
+    """The hash of a complete subtree of the copy; level 0 has the entries'."""
+
+    __tablename__: ClassVar[str] = "log_node"
+    level: int = Field(primary_key=True)
+    idx: int = Field(primary_key=True)
+    hash: bytes
+
+
+class LogHeadRow(SiteTable, table=True):
+    """The head this site cosigned last; it is here before anybody gets the cosignature."""
+
+    __tablename__: ClassVar[str] = "log_head"
+    __table_args__ = (CheckConstraint("id = 1", name="one_head"),)
+    id: int = Field(default=1, primary_key=True)
+    size: int
+    root: bytes
+    note: str
+    cosigned_at: str
+
+
+class LogPeerRow(SiteTable, table=True):
+    """The newest head of another site that agrees with the copy."""
+
+    __tablename__: ClassVar[str] = "log_peer"
+    site: str = Field(primary_key=True)
+    size: int
+    note: str
+
+
+class LogReceiptRow(SiteTable, table=True):
+    """A receipt whose entry has not turned up in the copy."""
+
+    __tablename__: ClassVar[str] = "log_receipt"
+    seq: int = Field(primary_key=True)
+    log_index: int
+    leaf_hash: str
+    waited: int = 0
+    alarmed: bool = False
+
+
+class LogCertificateRow(SiteTable, table=True):
+    """A certificate that was issued in this site's name, as the log says."""
+
+    __tablename__: ClassVar[str] = "log_certificate"
+    sha256: str = Field(primary_key=True)
+    serial: str
+    log_index: int
+    seen_at: str
+    state: str  # new, own, rogue
+
+
+class LogConflictRow(SiteTable, table=True):
+    """Two histories of the log; `file` has the evidence."""
+
+    __tablename__: ClassVar[str] = "log_conflict"
+    number: int | None = Field(default=None, primary_key=True)
+    code: str
+    detail: str
+    file: str
+    found_at: str

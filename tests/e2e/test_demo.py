@@ -59,6 +59,8 @@ def test_the_report_holds_what_it_promises(demo: Finished) -> None:
     assert all(count > 0 for count in report["bytes_out"].values())
     assert report["log_entries"] > 50
     assert report["log_verified"] is True
+    assert len(report["log_final"]["cosigned_by"]) >= report["log_final"]["quorum"]
+    assert report["log_final"]["size"] >= report["log_entries"]
     assert abs(report["difference_to_float64"]) <= 0.002
 
 

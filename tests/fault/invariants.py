@@ -6,6 +6,7 @@ They look at what is committed in the databases and folders, and at what ever le
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,8 @@ ACCUSATIONS = {
     "aggregate_malformed", "certificate_statement", "certificate_signature", "decision_conflict", "manifest_foreign",
     "model_differs", "outcome_invalid", "outcome_missing", "outcome_not_logged", "pairing_mismatch",
     "plan_equivocation", "receipt_invalid", "roster_equivocation", "round_transition", "seq_reused",
-    "unmask_request_invalid", "upload_damaged",
+    "unmask_request_invalid", "upload_damaged", "log_conflict", "log_rolled_back", "log_clock_ahead",
+    "receipt_not_logged", "certificate_rogue", "entry_malformed",
 }  # fmt: skip
 
 
@@ -81,6 +83,7 @@ def check(simulation: Simulation) -> None:
         check_chain(simulation, site)
         check_nothing_signed_for_an_older_round(site, found)
         check_receipts(simulation, site, found)
+        check_cosigned(simulation, site)
         check_site_wiped(site)
         check_nobody_is_accused(site)
     check_coordinator_wiped(simulation, found)
@@ -136,6 +139,19 @@ def check_wire(simulation: Simulation) -> None:
     for (site, ctx_hash), (alive, dropped) in memory.revealed.items():
         both = alive & dropped
         assert not both, f"{site} released both kinds of share for {both} in {ctx_hash}"
+
+
+def check_cosigned(simulation: Simulation, site: SimulatedSite) -> None:
+    """What a witness let out was stored before, never shrinks, and is one note per size (PROTOCOLS B3)."""
+    path = re.compile(rf"/v1/log/cosignatures/(\d+)/{site.name}")
+    notes = [(int(found[1]), one.body) for one in simulation.network.sent if (found := path.fullmatch(one.path))]
+    sizes = [size for size, _ in notes]
+    head = site.query("SELECT size, note FROM log_head")
+    assert sizes == sorted(sizes), f"{site.name} cosigned a smaller tree: {sizes}"
+    assert len(set(sizes)) == len(set(notes)), f"{site.name} cosigned one size twice"
+    assert not notes or head[0].size >= sizes[-1], f"{site.name} let out a head that it does not remember"
+    entries = site.query("SELECT COUNT(*) AS count FROM log_entry")[0].count
+    assert entries == (head[0].size if head else 0), f"{site.name} has {entries} entries under its head"
 
 
 def check_one_statement_per_context(simulation: Simulation, found: list[Round]) -> None:

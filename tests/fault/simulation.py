@@ -100,11 +100,12 @@ class Simulation:
             _VERBS[op.verb](self, op.number)
 
     def everybody(self) -> None:
-        """Let every site that is there do what it has to do, and the coordinator after it."""
+        """Let every site that is there do what it has to do, and the coordinator after it; then a head is signed."""
         for site in self.sites.values():
             if not site.is_away and site.failure is None:
                 site.work()
             self.scene.coordinator.driver.drain()
+        self.scene.coordinator.tend_log()
 
     def advance(self, seconds: float) -> None:
         """Move the clock; deadlines that came nudge the coordinator, which acts at its next sweep."""

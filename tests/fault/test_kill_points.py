@@ -7,13 +7,21 @@ from tests.fault.simulation import simulation
 
 _SITE = {
     "store study", "make pairing", "take pairing", "bind", "trained", "sealed", "decide", "release", "take outcome",
-    "delivered", "new instance", "instance confirmed", "note contact",
+    "delivered", "new instance", "instance confirmed", "note contact", "cosign log head", "note finality",
 }  # fmt: skip
-_REQUESTS = {"PUT pairings", "PUT uploads", "PUT shares", "PUT manifest", "PUT decision", "PUT unmask"}
+_REQUESTS = {
+    "PUT pairings",
+    "PUT uploads",
+    "PUT shares",
+    "PUT manifest",
+    "PUT decision",
+    "PUT unmask",
+    "PUT cosignatures",
+}
 _COORDINATOR = {
     "accept a pairing bundle", "take a lease", "plan a round", "open a round", "accept a masked update",
     "accept a decision", "accept an unmask response", "keep an aggregate", "publish a round", "keep a log checkpoint",
-    "accept an attestation",
+    "accept an attestation", "keep a cosignature",
 }  # fmt: skip
 
 

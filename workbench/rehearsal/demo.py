@@ -26,7 +26,9 @@ from workbench.study_picture import ENDED, masked_bytes
 DIFFERENCE_ALLOWED = 0.002  # in AUC, between the secure federation and the float64 reference
 KILL_IN_ROUND = 2
 RESTART_IN_ROUND = 4
+CHECKPOINT_FILE = "checkpoint.txt"
 _WATCH_SECONDS = 5
+_FINAL_SECONDS = 60
 _LONGEST_SECONDS = 6 * 3600
 
 
@@ -57,7 +59,9 @@ def run_demo(options: DemoOptions, screen: Screen) -> JsonObject:
         if options.kill is not None and options.kill not in data.sites:
             raise InputError("demo_arguments", f"--kill {options.kill}: the sites are {', '.join(data.sites)}")
         # Short polls, so that a killed site is missed soon: after the round it died in it is not invited any more.
-        settings = FederationSettings(FEDERATION, {"online_seconds": "12"}, {"poll_seconds": "5"})
+        settings = FederationSettings(
+            FEDERATION, {"online_seconds": "12", "checkpoint_seconds": "2"}, {"poll_seconds": "5"}
+        )
         with Federation(work / "federation", list(data.sites), settings, screen.say) as federation:
             report = _run(federation, data, options, screen, results)
     report["seconds"] = round(time.monotonic() - started, 1)
@@ -92,6 +96,8 @@ def _run(federation: Federation, data: DemoData, options: DemoOptions, screen: S
     report["bytes_sent"] = {site: federation.bytes_sent(site) for site in data.sites}
     report["log_entries"] = log_size(export)
     report["log_verified"] = verified.ok
+    screen.say("audit log: the hospitals cosign its last head")
+    report["log_final"] = _final_head(federation, report["log_entries"], results / CHECKPOINT_FILE)
     report["card"] = card
     return report
 
@@ -108,6 +114,22 @@ def _references(early: Future[References] | None, plan: Plan, data: DemoData, vi
 
 def _published(view: StudyView) -> list[RoundView]:
     return [one for one in view.rounds if one.kind == "update" and one.state == "PUBLISHED"]
+
+
+def _final_head(federation: Federation, size: int, target: Path) -> JsonObject:
+    """Wait until the head over the export is final, keep it with its cosignatures, and return who cosigned it."""
+
+    def is_final() -> bool:
+        with federation.client() as client:
+            found = client.witnesses()
+        return bool(found) and found["size"] == found["final"] >= size
+
+    federation.wait_until(is_final, f"the log of {size} entries is final", _FINAL_SECONDS)
+    with federation.client() as client:
+        target.write_text(client.log_checkpoint(), encoding="utf-8")
+        found = client.witnesses()
+    cosigned = sorted(site for site, largest in found["cosigned"].items() if largest >= size)
+    return {"size": found["final"], "quorum": found["quorum"], "cosigned_by": cosigned}
 
 
 def log_size(export: Path) -> int:

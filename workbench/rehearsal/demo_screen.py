@@ -124,6 +124,10 @@ def _facts(report: JsonObject) -> list[str]:
             f"{report['difference_allowed']})."
         ),
         f"Log: {report['log_entries']} entries, {verified if report['log_verified'] else 'NOT VERIFIED'}.",
+        (
+            f"Its last head is final: {len(report['log_final']['cosigned_by'])} of {len(report['sites'])} hospitals "
+            f"cosigned it, {report['log_final']['quorum']} are needed (checkpoint.txt)."
+        ),
         f"Model: {report['model_digest']}",
         f"Files: {report['files']}",
         f"Took {report['seconds']:.0f} s.",

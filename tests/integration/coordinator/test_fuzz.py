@@ -45,7 +45,7 @@ def open_scene(prepared: Scene, tmp_path_factory: pytest.TempPathFactory) -> Any
 def path_of(route: Route, scene: Scene, plan: Any, site: str = "site-a") -> str:
     return route.path.format(
         version=1, study=plan.study, site=site, ctx_hash=scene.live(plan).ctx_hash, chunk=0, digest="0" * 64,
-        sha256="0" * 64, operator="nobody", verb="start", request_id="x",
+        sha256="0" * 64, operator="nobody", verb="start", request_id="x", size=1,
     )  # fmt: skip
 
 

@@ -183,7 +183,7 @@ def test_a_long_poll_is_woken_by_what_it_waits_for_and_not_by_the_clock(service:
     waiting.join(timeout=10)
     assert answers
     assert time.monotonic() - started < 5
-    assert [one.kind for one in answers[0].commands] == ["roster"]
+    assert [one.kind for one in answers[0].commands] == ["roster", "witness"]
 
 
 def test_a_poll_that_hangs_up_makes_the_site_offline_at_once(service: Service) -> None:

@@ -166,8 +166,9 @@ def test_every_site_route_needs_a_certificate(scene: Scene) -> None:
     for route in AGENT_ROUTES:
         if route.access == "site":
             path = route.path.format(
-                sha256="0" * 64, version=1, site="site-a", study="s", ctx_hash="0" * 64, chunk=0, digest="0" * 64
-            )
+                sha256="0" * 64, version=1, site="site-a", study="s", ctx_hash="0" * 64, chunk=0, digest="0" * 64,
+                start=0, end=1, size=1,
+            )  # fmt: skip
             assert code_of(functools.partial(stranger.call, route.method, path)) == "certificate_required"
 
 

@@ -27,6 +27,7 @@ REPORT: JsonObject = {
     "coordinator_saw": {"masked_vectors": 22, "masked_bytes": 1234576, "sums": 8, "updates_in_clear": 0},
     "log_entries": 150,
     "log_verified": True,
+    "log_final": {"size": 150, "quorum": 3, "cosigned_by": ["a", "b", "c"]},
     "model_digest": "ab" * 32,
     "files": "the-results",
     "seconds": 41.2,
