@@ -14,7 +14,7 @@ from coordinator.config import Settings
 from coordinator.denials import Denials
 from coordinator.driver import Driver
 from coordinator.keys import load_keys
-from coordinator.presence import Presence
+from coordinator.presence import Holders, Presence
 from coordinator.rounds.sweep import Desk
 from coordinator.scheduler import Scheduler
 from coordinator.storage import sites
@@ -47,6 +47,7 @@ class Coordinator:
         self.blobs = LocalBlobs(state / state_directory.BLOBS)
         self.uploads = Uploads(state / state_directory.UPLOADS)
         self.presence = Presence(settings.online_seconds, settings.gather_seconds, clock.now())
+        self.holders = Holders(settings.online_seconds, clock.now())
         self.agents = Bell()
         self.operators = Bell()
         self.told: dict[

@@ -22,6 +22,7 @@ from site_agent.outbox import DeliverLoop
 from site_agent.rounds.close import erase_leftovers
 from site_agent.rounds.session import Session
 from site_agent.state_folder import StateFolder
+from site_agent.state_reset import StateCheck
 from site_agent.storage.database import Database
 from site_agent.storage.enrolment import StoredEnrolment, read_enrolment
 from site_agent.storage.schema import migrate
@@ -129,7 +130,8 @@ class Agent:
             log=self.log,
             queued=self._queued,
         )
-        self._deliver = DeliverLoop(self.session, self._stopping, self._fail)
+        self._settled = threading.Event()
+        self._deliver = DeliverLoop(self.session, self._stopping, self._fail, self._settled)
         self._act = ActLoop(self.session, self._stopping)
 
     def run(self) -> None:
@@ -145,6 +147,7 @@ class Agent:
             ask = AskLoop(
                 self.session, instance, self._act.offer, self._stopping, self._fail,
                 wait_seconds=self._state.settings.poll_seconds, recovered=self._deliver.wake,
+                check=StateCheck(self.session, instance.id), settled=self._settled,
             )  # fmt: skip
             threads = [
                 threading.Thread(target=loop.run, name=name, daemon=True)
