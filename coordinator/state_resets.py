@@ -66,7 +66,9 @@ def accept(
         raise InputError("instance_conflict", f"another agent of {site.site} is at work; it has to be stopped first")
     _check_pause(tx, site.site, now)
     superseded = [one for one in site.superseded_instances if one != reset.instance]
-    stored_sites.set_instance(tx, site.site, reset.instance, [*superseded[-49:], site.instance] if others else superseded)
+    stored_sites.set_instance(
+        tx, site.site, reset.instance, [*superseded[-49:], site.instance] if others else superseded
+    )
     for study in studies.read_studies(tx):
         if site.site in study.plan.sites:
             pairings.set_renew(tx, study.study, [site.site])

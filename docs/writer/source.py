@@ -23,6 +23,7 @@ PHASES = (
     "unmask",
     "outcome",
     "log",
+    "state_reset",
 )
 SETTINGS = {"The coordinator": "coordinator/config.py", "The site agent": "site_agent/config.py"}
 

@@ -33,6 +33,7 @@ from site_agent.rounds import dispatch
 from site_agent.rounds.close import erase_leftovers
 from site_agent.rounds.session import Session
 from site_agent.state_folder import StateFolder
+from site_agent.state_reset import StateCheck
 from site_agent.storage import datasets
 from site_agent.storage.database import Database
 from site_agent.storage.enrolment import read_enrolment
@@ -187,11 +188,14 @@ class SimulatedSite:
         )  # fmt: skip
         erase_leftovers(self.session)
         self._delivery = Delivery(self.session)
+        self._settled = threading.Event()
         self._commands: list[Command] = []
         self._is_unfinished = False
+        instance = Instance(self.database, clock.now())
         self._ask = AskLoop(
-            self.session, Instance(self.database, clock.now()), self._offer, NoWaiting(), self._fail, wait_seconds=0
-        )
+            self.session, instance, self._offer, NoWaiting(), self._fail, wait_seconds=0,
+            check=StateCheck(self.session, instance.id), settled=self._settled,
+        )  # fmt: skip
 
     def restart(self) -> None:
         """Come back after a kill: nothing of the old process is asked to tidy up."""
@@ -231,7 +235,7 @@ class SimulatedSite:
     def deliver(self) -> bool:
         """Take one step of the delivering loop; return whether there was something to deliver, and it worked."""
         try:
-            return self._delivery.deliver_next()
+            return self._settled.is_set() and self._delivery.deliver_next()
         except MitralError as error:
             if error.code in FATAL:
                 self._fail(error)
