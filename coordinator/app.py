@@ -14,6 +14,7 @@ from coordinator.config import Settings
 from coordinator.denials import Denials
 from coordinator.driver import Driver
 from coordinator.keys import load_keys
+from coordinator.nonces import Nonces
 from coordinator.presence import Holders, Presence
 from coordinator.rounds.sweep import Desk
 from coordinator.scheduler import Scheduler
@@ -55,6 +56,7 @@ class Coordinator:
         ] = {}  # per site: the cursor it was given, and of which commands
         # (operator, digest): who has sent a blob itself, and so does not learn its content by naming its digest.
         self.senders: set[tuple[str, str]] = set()
+        self.nonces = Nonces()
         self.denials = Denials(self.database, self.log)
         self.scheduler = Scheduler()
         self.desk = Desk(

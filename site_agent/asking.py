@@ -9,6 +9,7 @@ from shared.errors import MitralError, PeerFault, Unavailable
 from shared.protocol.work import Command, PollAnswer
 from site_agent.backoff import Backoff
 from site_agent.lease import Instance
+from site_agent.renewal import Renewer
 from site_agent.rounds.session import Session
 from site_agent.state_reset import StateCheck
 from site_agent.storage import notices
@@ -35,11 +36,13 @@ class AskLoop:
         recovered: Callable[[], None] = lambda: None,
         check: StateCheck | None = None,
         settled: threading.Event | None = None,
+        renewer: Renewer | None = None,
     ) -> None:
         """Prepare; `offer` takes over a set of commands, `fail` is told why the agent cannot go on.
 
         `recovered` is told that the coordinator answers again. Before the first poll `check` settles whether this state
-        is the newest one; `settled` is set when this process holds the lease.
+        is the newest one; `settled` is set when this process holds the lease. `renewer`
+        keeps the certificate young.
         """
         self._session = session
         self._instance = instance
@@ -49,6 +52,7 @@ class AskLoop:
         self._wait_seconds = wait_seconds
         self._recovered = recovered
         self._check = check
+        self._renewer = renewer
         self._settled = settled or threading.Event()
         self._is_checked = False
         self._cursor = ""
@@ -75,6 +79,8 @@ class AskLoop:
             MitralError: what the poll failed with.
         """
         session = self._session
+        if self._renewer is not None:
+            self._renewer.keep()
         if self._check is not None and not self._is_checked:
             self._check.settle()
         self._is_checked = True
@@ -115,6 +121,8 @@ class AskLoop:
         if error.code in FATAL:
             self._fail(error)
             return
+        if self._renewer is not None:
+            self._renewer.refused(error.code)
         level = session.log.error if isinstance(error, PeerFault) else session.log.info
         level("poll failed", code=error.code, detail=error.detail)
         if not self._failing:

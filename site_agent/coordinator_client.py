@@ -32,6 +32,7 @@ MAX_ANSWER_BYTES = 64 * 2**20
 MAX_BLOB_BYTES = 16 * 2**30
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 _JSON = {"Content-Type": "application/json"}
+Transport = httpx.BaseTransport
 
 
 class Retry(Unavailable):
@@ -77,23 +78,27 @@ class CoordinatorClient:
         timeout_seconds: float = 60.0,
     ) -> None:
         """Use a transport made by `https_transport` (or a test's)."""
-        self._http = httpx.Client(
-            transport=transport,
-            base_url=url,
-            trust_env=False,
-            follow_redirects=False,
-            timeout=httpx.Timeout(timeout_seconds, connect=min(15.0, timeout_seconds)),
-            headers={"User-Agent": "mitral-site", "Accept": "application/json", "Accept-Encoding": "identity"},
-        )
-        self._clock = clock
-        self._certificate = certificate
+        self._url = url
         self._timeout = timeout_seconds
+        self._http = self._open(transport)
+        self._former: httpx.Client | None = None
+        self._clock = clock
+        self.certificate = certificate
         self._sent = 0
         self._counting = threading.Lock()
 
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+        if self._former is not None:
+            self._former.close()
+
+    def reconnect(self, transport: httpx.BaseTransport, certificate: ClientCertificate) -> None:
+        """Go on over a transport that shows another certificate; requests under way end on the one they began on."""
+        if self._former is not None:
+            self._former.close()
+        self._former, self._http = self._http, self._open(transport)
+        self.certificate = certificate
 
     def poll(self, wait_seconds: int, cursor: str, instance: str, previous: str) -> tuple[PollAnswer, datetime]:
         """Ask what to do; the coordinator answers after at most `wait_seconds`. Returns the time of arrival too."""
@@ -186,6 +191,16 @@ class CoordinatorClient:
             method, path, query=query, body=body, headers=headers, timeout=timeout, receive=lambda r: _read(r, limit)
         )
 
+    def _open(self, transport: httpx.BaseTransport) -> httpx.Client:
+        return httpx.Client(
+            transport=transport,
+            base_url=self._url,
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx.Timeout(self._timeout, connect=min(15.0, self._timeout)),
+            headers={"User-Agent": "mitral-site", "Accept": "application/json", "Accept-Encoding": "identity"},
+        )
+
     def _send(self, request: httpx.Request) -> httpx.Response:
         try:
             return self._http.send(request, stream=True)
@@ -205,8 +220,8 @@ class CoordinatorClient:
         headers: dict[str, str] | None = None,
         timeout: httpx.Timeout | None = None,
     ) -> Answer:
-        if self._certificate is not None:
-            self._certificate.check(self._clock.now())
+        if self.certificate is not None:
+            self.certificate.check(self._clock.now())
         request = self._http.build_request(
             method, path, params=query, content=body, headers=headers, timeout=timeout or httpx.USE_CLIENT_DEFAULT
         )

@@ -14,7 +14,15 @@ from shared.crypto.identity import SigningKey, VerifyKey
 from shared.crypto.sealing import KemPrivateKey
 from shared.crypto.secret import Secret
 from shared.crypto.signed_envelope import sign_envelope
-from shared.crypto.x509 import TlsKey, check_issued_by, make_csr, pem, read_site_certificate, spki_pin
+from shared.crypto.x509 import (
+    TlsKey,
+    check_issued_by,
+    der_list,
+    make_csr,
+    pem,
+    read_site_certificate,
+    spki_pin,
+)
 from shared.errors import InputError, MitralError, PeerFault, Refusal
 from shared.protocol.enrolment import (
     EnrolmentGranted,
@@ -28,6 +36,7 @@ from shared.secagg.roster import attest_kem
 from site_agent.backoff import Backoff
 from site_agent.coordinator_client import CoordinatorClient, Retry
 from site_agent.state_folder import StateFolder
+from site_agent.storage import certificates
 from site_agent.storage import enrolment as rows
 from site_agent.storage.database import Database
 from site_agent.storage.enrolment import StoredEnrolment
@@ -167,6 +176,8 @@ def ask_for_certificate(database: Database, client: CoordinatorClient, now: date
     coordinator_idk = VerifyKey.from_bytes(from_b64u(granted.coordinator_idk, size=32))
     with database.transaction("enrolment approved") as tx:
         rows.set_approved(tx, chain, coordinator_idk.bytes, granted.coordinator_log_vkey)
+        facts = read_site_certificate(der_list(chain)[0])
+        certificates.add_own(tx, facts.sha256, facts.serial, timestamp(facts.not_after))
     return True
 
 
@@ -176,14 +187,23 @@ def check_granted(stored: StoredEnrolment, granted: EnrolmentGranted) -> bytes:
     Raises:
         PeerFault: ``enrolment_answer``, ``certificate_untrusted``, ``certificate_malformed``.
     """
-    root = from_b64u(granted.root)
-    chain = [from_b64u(der) for der in granted.chain]
+    if granted.site != stored.site:
+        raise PeerFault("enrolment_answer", f"the answer is for {granted.site}")
+    return check_chain(stored, from_b64u(granted.root), [from_b64u(der) for der in granted.chain])
+
+
+def check_chain(stored: StoredEnrolment, root: bytes, chain: list[bytes]) -> bytes:
+    """Check that a chain ends in the pinned root and names this site in this federation; return it as PEM.
+
+    Raises:
+        PeerFault: ``enrolment_answer``, ``certificate_untrusted``, ``certificate_malformed``.
+    """
     if not hmac.compare_digest(spki_pin(root), stored.pin) or len(chain) != 2:
         raise PeerFault("enrolment_answer", "the certificate chain does not end in the pinned root")
     check_issued_by(chain[0], chain[1])
     check_issued_by(chain[1], root)
     leaf = read_site_certificate(chain[0])
-    if (leaf.site_id, leaf.federation, granted.site) != (stored.site, stored.federation, stored.site):
+    if (leaf.site_id, leaf.federation) != (stored.site, stored.federation):
         raise PeerFault("enrolment_answer", f"the certificate names {leaf.federation}/{leaf.site_id}")
     return pem(*chain)
 

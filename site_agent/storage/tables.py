@@ -47,6 +47,27 @@ class EnrolmentRow(SiteTable, table=True):
     coordinator_log_vkey: str | None = None
 
 
+class RenewalRow(SiteTable, table=True):
+    """A renewal that was begun: its key is stored before anything is sent."""
+
+    __tablename__: ClassVar[str] = "renewal"
+    __table_args__ = (CheckConstraint("id = 1", name="one_renewal"),)
+    id: int = Field(default=1, primary_key=True)
+    csr: bytes
+    tls_key: bytes  # encrypted PKCS#8
+    tls_password: bytes  # sealed
+    begun_at: str
+
+
+class OwnCertificateRow(SiteTable, table=True):
+    """A TLS certificate that this site was given."""
+
+    __tablename__: ClassVar[str] = "own_certificate"
+    sha256: str = Field(primary_key=True)
+    serial: str
+    not_after: str
+
+
 class InstanceRow(SiteTable, table=True):
     """One row per process start (ADR 0006); `confirmed` once the coordinator answered it."""
 
