@@ -1,4 +1,4 @@
-"""Certificates of sites after enrolment: renewed under the identity key, revoked by whom they name (PROTOCOLS C2, C3)."""
+"""Certificates of sites after enrolment: renewed by the identity key, revoked by their site (PROTOCOLS C2, C3)."""
 
 from datetime import datetime, timedelta
 

@@ -13,10 +13,11 @@ from coordinator.storage import pairings, rounds, statements, studies
 from coordinator.storage import sites as stored_sites
 from coordinator.storage.database import Transaction
 from coordinator.storage.statements import Statement
-from shared.canonical import JsonObject, b64u
+from shared.canonical import JsonObject, b64u, from_b64u
 from shared.clock import parse_timestamp, timestamp
-from shared.crypto.signed_envelope import SignedMessage
-from shared.errors import InputError, Unavailable
+from shared.crypto.identity import VerifyKey
+from shared.crypto.signed_envelope import SignedMessage, open_envelope
+from shared.errors import InputError, PeerFault, Unavailable
 from shared.protocol.state_reset import KeptAct, KeptMessage, LastAccepted, StateReset
 
 _REFUSAL = "state_was_reset"
@@ -26,9 +27,13 @@ _FIRST_PAUSE = timedelta(minutes=1)
 
 
 def last_accepted(tx: Transaction, site: str, after: int) -> LastAccepted:
-    """Return the end of a site's chain, its newest kept message, and its acts with numbers above `after`."""
+    """Return the end of a site's chain, its newest kept message, and its acts with numbers above `after`.
+
+    The newest message is left out if the site signed it before it enrolled anew, under another identity key.
+    """
     newest = statements.read_newest(tx, site)
     kept = statements.read_newest(tx, site, kept=True)
+    shown = None if kept is None else _kept(tx, kept)
     acts = []
     for act in statements.read_after(tx, site, after, _ACTS):
         round_ = rounds.read_round(tx, _leaf(tx, act).get("data", {}).get("ctx_hash", ""))
@@ -38,7 +43,7 @@ def last_accepted(tx: Transaction, site: str, after: int) -> LastAccepted:
     return LastAccepted(
         seq=0 if newest is None else newest.seq,
         digest="0" * 64 if newest is None else newest.digest,
-        newest=None if kept is None else _kept(tx, kept),
+        newest=shown if shown is not None and _is_of_present_key(tx, site, shown) else None,
         acts=acts,
     )
 
@@ -104,6 +109,17 @@ def _kept(tx: Transaction, statement: Statement) -> KeptMessage | None:
         if envelope is not None:
             return KeptMessage.check({"kind": statement.kind, "envelope": b64u(envelope)})
     return None
+
+
+def _is_of_present_key(tx: Transaction, site: str, kept: KeptMessage) -> bool:
+    found = stored_sites.read_site(tx, site)
+    if found is None or found.idk is None:
+        return False
+    try:
+        open_envelope(from_b64u(kept.envelope), kept.kind, {site: VerifyKey.from_bytes(found.idk)})
+    except PeerFault:
+        return False
+    return True
 
 
 def _leaf(tx: Transaction, statement: Statement) -> JsonObject:

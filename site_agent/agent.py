@@ -104,9 +104,7 @@ def _reconnect(state: State, client: CoordinatorClient) -> None:
         client.reconnect(*_with_certificate(state, stored, stored.chain))
 
 
-def _with_certificate(
-    state: State, stored: StoredEnrolment, chain: bytes
-) -> tuple[Transport, ClientCertificate]:
+def _with_certificate(state: State, stored: StoredEnrolment, chain: bytes) -> tuple[Transport, ClientCertificate]:
     context = server_context(stored.root, state.settings.extra_ca_file)
     certificate = load_client_certificate(
         context, state.folder.tls_file, chain=chain, key=stored.tls_key, password=stored.tls_password

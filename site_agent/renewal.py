@@ -32,7 +32,9 @@ _NOT_BY_CERTIFICATE = {"certificate_superseded", "certificate_expired", "certifi
 class Renewer:
     """Keeps the certificate young. Used by the asking loop only."""
 
-    def __init__(self, session: Session, anonymous: Callable[[], CoordinatorClient], reconnect: Callable[[], None]):
+    def __init__(
+        self, session: Session, anonymous: Callable[[], CoordinatorClient], reconnect: Callable[[], None]
+    ) -> None:
         """Prepare; `anonymous` makes a client without certificate, `reconnect` lets the session's show the new one."""
         self._session = session
         self._anonymous = anonymous

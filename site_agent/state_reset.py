@@ -24,8 +24,9 @@ from site_agent.rounds.wipe import wipe_round
 from site_agent.signing import sign_and_queue
 from site_agent.storage import notices, outbox, pairings, rounds, signed_messages
 from site_agent.storage.database import Transaction
-from site_agent.storage.signed_messages import ChainEnd
+from site_agent.storage.signed_messages import FIRST_PREV, ChainEnd
 
+MOST_INHERITED = 10**9
 Reason = Literal["rollback", "second_agent"]
 
 
@@ -47,6 +48,10 @@ class StateCheck:
             Retry: the coordinator cannot be reached, or wants a pause between resets.
         """
         last = self._ask()
+        if self._is_new_identity(last):
+            inherit(self._session, last)
+            return
+        check_proof(self._session.identity, last)
         with self._session.database.reading("compare state") as tx:
             stale = is_stale(tx, last)
         if stale:
@@ -58,16 +63,21 @@ class StateCheck:
 
         Raises: as `settle`.
         """
-        reset(self._session, self._ask(), "second_agent", self._instance)
+        last = self._ask()
+        check_proof(self._session.identity, last)
+        reset(self._session, last, "second_agent", self._instance)
         self._deliver()
 
     def _ask(self) -> LastAccepted:
         session = self._session
         with session.database.reading("last delivered") as tx:
             after = outbox.read_last_delivered(tx)
-        last = session.client.read_last_accepted(session.site, after)
-        check_proof(session.identity, last)
-        return last
+        return session.client.read_last_accepted(session.site, after)
+
+    def _is_new_identity(self, last: LastAccepted) -> bool:
+        """Return whether everything this site is said to have signed was signed before it enrolled anew."""
+        with self._session.database.reading("did this identity sign") as tx:
+            return last.seq > 0 and last.newest is None and signed_messages.read_end(tx).seq == 0
 
     def _deliver(self) -> None:
         while True:
@@ -100,6 +110,25 @@ def check_proof(identity: SiteIdentity, last: LastAccepted) -> None:
         named = body["stmt"]["ctx"] if act.message.kind == "decision" else body.get("ctx_hash")
         if named != act.ctx.ctx_hash:
             raise PeerFault("chain_end_invalid", "an act comes with another context than it names")
+
+
+def inherit(session: Session, last: LastAccepted) -> None:
+    """Go on behind what this site signed under an earlier identity key, and remember what it sealed then.
+
+    Numbers count per site, not per key. Nothing here can be checked; a liar gains that this site leaves numbers out.
+
+    Raises:
+        PeerFault: ``chain_end_invalid``.
+    """
+    if last.seq > MOST_INHERITED:
+        raise PeerFault("chain_end_invalid", f"this site is said to have signed {last.seq} messages before it enrolled")
+    at = session.clock.now()
+    with session.database.transaction("inherit numbers") as tx:
+        for act in last.acts:
+            _remember(tx, act.ctx, at)
+        signed_messages.add_message(
+            tx, last.seq, kind="earlier", subject="", digest=last.digest, prev=FIRST_PREV, signed_at=timestamp(at)
+        )
 
 
 def is_stale(tx: Transaction, last: LastAccepted) -> bool:

@@ -12,7 +12,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as HttpRoute
 
-from coordinator.api import audit, blobs, certificates, enrolment, log, operators, rosters, rounds, sites, state_resets, studies, work
+from coordinator.api import (
+    audit,
+    blobs,
+    certificates,
+    enrolment,
+    log,
+    operators,
+    rosters,
+    rounds,
+    sites,
+    state_resets,
+    studies,
+    work,
+)
 from coordinator.api.authentication import check_site, operator_of, site_of
 from coordinator.api.bodies import drain, read_body
 from coordinator.api.call import Call

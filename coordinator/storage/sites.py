@@ -55,7 +55,8 @@ def read_sites_in(tx: Transaction, state: str) -> list[Site]:
 
 def set_invited(tx: Transaction, site: str, name: str) -> None:
     """Create the site, or bring a rejected or revoked one back to the start."""
-    empty = "idk = NULL, log_key = NULL, fingerprint = NULL, certificate = NULL, certificate_serial = NULL, previous_serial = NULL"
+    emptied = ("idk", "log_key", "fingerprint", "certificate", "certificate_serial", "previous_serial")
+    empty = ", ".join(f"{column} = NULL" for column in emptied)
     if not tx.run(f"UPDATE site SET state = 'invited', name = :name, {empty} WHERE site = :site", site=site, name=name):  # noqa: S608
         tx.add("site", site=site, state="invited", name=name, legal="", kem_seq=0, instance="", superseded="")
 

@@ -24,6 +24,7 @@ PHASES = (
     "outcome",
     "log",
     "state_reset",
+    "certificates",
 )
 SETTINGS = {"The coordinator": "coordinator/config.py", "The site agent": "site_agent/config.py"}
 

@@ -14,7 +14,7 @@ class Nonce(WireObject):
 
 
 class Renewal(WireObject):
-    """Payload (kind ``enrolment``) of ``POST /v1/renew`` and ``POST /v1/renew-expired``: a certificate for a new key."""
+    """Payload (kind ``enrolment``) of ``POST /v1/renew`` and ``POST /v1/renew-expired``: one for a new key."""
 
     v: Literal["SA1"]
     kind: Literal["renewal"]

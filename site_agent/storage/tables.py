@@ -22,7 +22,7 @@ class EnrolmentRow(SiteTable, table=True):
     __tablename__: ClassVar[str] = "enrolment"
     __table_args__ = (CheckConstraint("id = 1", name="one_enrolment"),)
     id: int = Field(default=1, primary_key=True)
-    state: str  # requested, pending, approved, rejected
+    state: str  # requested, pending, approved, revoked
     site: str
     name: str
     federation: str
