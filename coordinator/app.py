@@ -15,7 +15,8 @@ from coordinator.denials import Denials
 from coordinator.driver import Driver
 from coordinator.keys import load_keys
 from coordinator.log_rotation import open_log
-from coordinator.presence import Presence
+from coordinator.nonces import Nonces
+from coordinator.presence import Holders, Presence
 from coordinator.rounds.sweep import Desk
 from coordinator.scheduler import Scheduler
 from coordinator.storage import log as stored_log
@@ -53,6 +54,7 @@ class Coordinator:
         self.blobs = LocalBlobs(state / state_directory.BLOBS)
         self.uploads = Uploads(state / state_directory.UPLOADS)
         self.presence = Presence(settings.online_seconds, settings.gather_seconds, clock.now())
+        self.holders = Holders(settings.online_seconds, clock.now())
         self.agents = Bell()
         self.operators = Bell()
         self.told: dict[
@@ -60,6 +62,7 @@ class Coordinator:
         ] = {}  # per site: the cursor it was given, and of which commands
         # (operator, digest): who has sent a blob itself, and so does not learn its content by naming its digest.
         self.senders: set[tuple[str, str]] = set()
+        self.nonces = Nonces()
         self.denials = Denials(self.database, self.log)
         self.scheduler = Scheduler()
         self.desk = Desk(

@@ -53,3 +53,24 @@ class Presence:
     def _is_online(self, site: str, now: datetime) -> bool:
         seen = self._seen.get(site)
         return seen is not None and site not in self._gone and now - seen <= self._online
+
+
+class Holders:
+    """When the process that holds a site's lease asked for work last: another one may not take over while it does."""
+
+    def __init__(self, online_seconds: float, started_at: datetime) -> None:
+        """Start knowing nobody: for `online_seconds` every holder may still be there."""
+        self._online = timedelta(seconds=online_seconds)
+        self._started_at = started_at
+        self._seen: dict[str, datetime] = {}
+        self._lock = threading.Lock()
+
+    def saw(self, site: str, now: datetime) -> None:
+        """Note that the holder asked."""
+        with self._lock:
+            self._seen[site] = now
+
+    def is_here(self, site: str, now: datetime) -> bool:
+        """Return whether the holder has to be taken for alive."""
+        with self._lock:
+            return now - self._seen.get(site, self._started_at) <= self._online

@@ -1,7 +1,7 @@
 """Sites: who may speak, under which certificate and which lease (PROTOCOLS A10, C3)."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from coordinator.audit import SYSTEM_ACTOR, AuditLog, Fact
 from coordinator.operators import Principal, actor_of
@@ -13,6 +13,8 @@ from shared.clock import parse_timestamp, timestamp
 from shared.crypto.identity import VerifyKey
 from shared.crypto.x509 import SiteCertificate
 from shared.errors import InputError, Misuse, Refusal
+
+RENEWAL_OVERLAP = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +42,24 @@ def check_active(tx: Transaction, principal: SitePrincipal, federation: str, now
         raise Refusal("site_revoked", f"{principal.site} was revoked")
     if found is None or found.state != "approved" or certificate.federation != federation:
         raise Refusal("site_not_approved", f"{principal.site} is not an approved site of {federation}")
-    if certificate.serial != found.certificate_serial:
+    if not _is_current(found, certificate.serial, now):
         raise Refusal("certificate_superseded", f"{principal.site} has a newer certificate than the one presented")
     if certificate.not_after <= now:
         raise Refusal(
             "certificate_expired", f"the certificate of {principal.site} expired {timestamp(certificate.not_after)}"
         )
     return found
+
+
+def _is_current(site: stored.Site, serial: str, now: datetime) -> bool:
+    """Return whether a serial is the newest one, or the one before it while requests under way still carry it."""
+    if serial == site.certificate_serial:
+        return True
+    return (
+        serial == site.previous_serial
+        and site.renewed_at is not None
+        and now - parse_timestamp(site.renewed_at) <= RENEWAL_OVERLAP
+    )
 
 
 def verify_key(site: stored.Site) -> VerifyKey:

@@ -14,18 +14,20 @@ from shared.errors import InputError, MitralError
 from site_agent.acting import ActLoop
 from site_agent.asking import AskLoop
 from site_agent.config import Settings
-from site_agent.coordinator_client import CoordinatorClient, https_transport
+from site_agent.coordinator_client import CoordinatorClient, Transport, https_transport
 from site_agent.identity import SiteIdentity, read_identity
 from site_agent.lease import FolderLock, Instance
 from site_agent.logs import Log, make_log
 from site_agent.outbox import DeliverLoop
+from site_agent.renewal import Renewer
 from site_agent.rounds.close import erase_leftovers
 from site_agent.rounds.session import Session
 from site_agent.state_folder import StateFolder
+from site_agent.state_reset import StateCheck
 from site_agent.storage.database import Database
 from site_agent.storage.enrolment import StoredEnrolment, read_enrolment
 from site_agent.storage.schema import migrate
-from site_agent.tls import load_client_certificate, server_context
+from site_agent.tls import ClientCertificate, load_client_certificate, server_context
 from site_agent.trainings import Children, TrainingChildren, TrainingDesk
 
 STOP_SECONDS = 2.0  # for a commit or a small request under way; nothing that takes longer is worth waiting for
@@ -76,13 +78,38 @@ def connect(state: State, clock: Clock) -> CoordinatorClient:
         stored: StoredEnrolment | None = read_enrolment(tx)
     if stored is None or stored.chain is None:
         raise InputError("not_enrolled", "this state directory holds no approved enrolment")
-    context = server_context(stored.root, state.settings.extra_ca_file)
-    certificate = load_client_certificate(
-        context, state.folder.tls_file, chain=stored.chain, key=stored.tls_key, password=stored.tls_password
-    )
-    transport = https_transport(context, state.settings.proxy)
+    transport, certificate = _with_certificate(state, stored, stored.chain)
     timeout = state.settings.timeout_seconds
     return CoordinatorClient(transport, stored.url, clock, certificate, timeout_seconds=timeout)
+
+
+def connect_anonymously(state: State, clock: Clock) -> CoordinatorClient:
+    """Return a client that shows no certificate: for whoever has no valid one, and signs instead.
+
+    Raises:
+        InputError: ``not_enrolled``, ``extra_ca_unreadable``.
+    """
+    with state.database.reading("read enrolment") as tx:
+        stored = read_enrolment(tx)
+    if stored is None:
+        raise InputError("not_enrolled", "this state directory holds no enrolment")
+    transport = https_transport(server_context(stored.root, state.settings.extra_ca_file), state.settings.proxy)
+    return CoordinatorClient(transport, stored.url, clock, timeout_seconds=state.settings.timeout_seconds)
+
+
+def _reconnect(state: State, client: CoordinatorClient) -> None:
+    with state.database.reading("read enrolment") as tx:
+        stored = read_enrolment(tx)
+    if stored is not None and stored.chain is not None:
+        client.reconnect(*_with_certificate(state, stored, stored.chain))
+
+
+def _with_certificate(state: State, stored: StoredEnrolment, chain: bytes) -> tuple[Transport, ClientCertificate]:
+    context = server_context(stored.root, state.settings.extra_ca_file)
+    certificate = load_client_certificate(
+        context, state.folder.tls_file, chain=chain, key=stored.tls_key, password=stored.tls_password
+    )
+    return https_transport(context, state.settings.proxy), certificate
 
 
 class Agent:
@@ -129,7 +156,13 @@ class Agent:
             log=self.log,
             queued=self._queued,
         )
-        self._deliver = DeliverLoop(self.session, self._stopping, self._fail)
+        self._settled = threading.Event()
+        self._renewer = Renewer(
+            self.session,
+            lambda: connect_anonymously(state, clock),
+            lambda: _reconnect(state, self.session.client),
+        )
+        self._deliver = DeliverLoop(self.session, self._stopping, self._fail, self._settled)
         self._act = ActLoop(self.session, self._stopping)
 
     def run(self) -> None:
@@ -145,6 +178,8 @@ class Agent:
             ask = AskLoop(
                 self.session, instance, self._act.offer, self._stopping, self._fail,
                 wait_seconds=self._state.settings.poll_seconds, recovered=self._deliver.wake,
+                check=StateCheck(self.session, instance.id), settled=self._settled,
+                renewer=self._renewer,
             )  # fmt: skip
             threads = [
                 threading.Thread(target=loop.run, name=name, daemon=True)

@@ -9,13 +9,16 @@ from shared.errors import MitralError, PeerFault, Unavailable
 from shared.protocol.work import Command, PollAnswer
 from site_agent.backoff import Backoff
 from site_agent.lease import Instance
+from site_agent.renewal import Renewer
 from site_agent.rounds.session import Session
+from site_agent.state_reset import StateCheck
 from site_agent.storage import notices
 
 CLOCK_SKEW_SECONDS = 60.0
 CONTACT_SECONDS = 10.0  # how often the time of the last contact is written down
 LEAST_SECONDS = 0.2  # between two polls that brought nothing new; a coordinator that does not wait must not be flooded
-_FATAL = {"instance_conflict", "site_revoked", "site_mismatch", "site_unknown"}
+# No waiting helps: the site is out, or another agent speaks for it, or this state is behind what the site has signed.
+FATAL = {"instance_conflict", "seq_reused", "site_revoked", "site_mismatch", "site_unknown"}
 
 
 class AskLoop:
@@ -31,10 +34,15 @@ class AskLoop:
         *,
         wait_seconds: int,
         recovered: Callable[[], None] = lambda: None,
+        check: StateCheck | None = None,
+        settled: threading.Event | None = None,
+        renewer: Renewer | None = None,
     ) -> None:
         """Prepare; `offer` takes over a set of commands, `fail` is told why the agent cannot go on.
 
-        `recovered` is told that the coordinator answers again.
+        `recovered` is told that the coordinator answers again. Before the first poll `check` settles whether this state
+        is the newest one; `settled` is set when this process holds the lease. `renewer`
+        keeps the certificate young.
         """
         self._session = session
         self._instance = instance
@@ -43,6 +51,10 @@ class AskLoop:
         self._fail = fail
         self._wait_seconds = wait_seconds
         self._recovered = recovered
+        self._check = check
+        self._renewer = renewer
+        self._settled = settled or threading.Event()
+        self._is_checked = False
         self._cursor = ""
         self._noted_at = float("-inf")
         self._skewed: bool | None = None
@@ -67,6 +79,11 @@ class AskLoop:
             MitralError: what the poll failed with.
         """
         session = self._session
+        if self._renewer is not None:
+            self._renewer.keep()
+        if self._check is not None and not self._is_checked:
+            self._check.settle()
+        self._is_checked = True
         began = session.clock.monotonic()
         answer, arrived = session.client.poll(
             self._wait_seconds, self._cursor, self._instance.id, self._instance.previous
@@ -74,6 +91,7 @@ class AskLoop:
         if self._stop.is_set():
             return
         self._instance.confirm()
+        self._settled.set()
         self._backoff.reset()
         back = self._failing
         self._note_contact(answer, arrived)
@@ -93,17 +111,31 @@ class AskLoop:
 
     def _failed(self, error: MitralError) -> None:
         session = self._session
-        if error.code == "instance_conflict" and self._instance.rejected():
-            return
-        if error.code in _FATAL:
+        if error.code == "instance_conflict" and self._is_checked:
+            if self._instance.rejected():
+                return
+            if self._check is not None and not self._instance.is_confirmed:
+                self._is_checked = False
+                self._take_over(self._check)
+                return
+        if error.code in FATAL:
             self._fail(error)
             return
+        if self._renewer is not None:
+            self._renewer.refused(error.code)
         level = session.log.error if isinstance(error, PeerFault) else session.log.info
         level("poll failed", code=error.code, detail=error.detail)
         if not self._failing:
             self._failing = True
             session.notice(error.code, "connection", error.detail)
         self._backoff.wait(self._stop, getattr(error, "retry_after_seconds", None))
+
+    def _take_over(self, check: StateCheck) -> None:
+        """Reset the state and take the lease: the agent that holds it is gone, or this one ends here."""
+        try:
+            check.take_over()
+        except MitralError as error:
+            self._failed(error)
 
     def _note_contact(self, answer: PollAnswer, arrived: datetime) -> None:
         """Write down that the coordinator was reached, and whether the clocks agree; no round depends on that."""

@@ -15,6 +15,7 @@ from shared.errors import MitralError, PeerFault
 from shared.protocol.log import CosignedHead, CosignedHeads
 from shared.protocol.outcome import PublishedOutcome
 from shared.protocol.roster import RosterBundle
+from shared.protocol.state_reset import LastAccepted
 from shared.protocol.unmask import UnmaskRequest
 from shared.protocol.work import PollAnswer
 from site_agent.answers import Answer, Retry, failure, transport_failure
@@ -24,6 +25,7 @@ from site_agent.tls import ClientCertificate
 MAX_ANSWER_BYTES = 64 * 2**20
 MAX_BLOB_BYTES = 16 * 2**30
 _JSON = {"Content-Type": "application/json"}
+Transport = httpx.BaseTransport
 
 
 class CoordinatorClient:
@@ -39,23 +41,27 @@ class CoordinatorClient:
         timeout_seconds: float = 60.0,
     ) -> None:
         """Use a transport made by `https_transport` (or a test's)."""
-        self._http = httpx.Client(
-            transport=transport,
-            base_url=url,
-            trust_env=False,
-            follow_redirects=False,
-            timeout=httpx.Timeout(timeout_seconds, connect=min(15.0, timeout_seconds)),
-            headers={"User-Agent": "mitral-site", "Accept": "application/json", "Accept-Encoding": "identity"},
-        )
-        self._clock = clock
-        self._certificate = certificate
+        self._url = url
         self._timeout = timeout_seconds
+        self._http = self._open(transport)
+        self._former: httpx.Client | None = None
+        self._clock = clock
+        self.certificate = certificate
         self._sent = 0
         self._counting = threading.Lock()
 
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+        if self._former is not None:
+            self._former.close()
+
+    def reconnect(self, transport: httpx.BaseTransport, certificate: ClientCertificate) -> None:
+        """Go on over a transport that shows another certificate; requests under way end on the one they began on."""
+        if self._former is not None:
+            self._former.close()
+        self._former, self._http = self._http, self._open(transport)
+        self.certificate = certificate
 
     def poll(self, wait_seconds: int, cursor: str, instance: str, previous: str) -> tuple[PollAnswer, datetime]:
         """Ask what to do; the coordinator answers after at most `wait_seconds`. Returns the time of arrival too."""
@@ -67,6 +73,10 @@ class CoordinatorClient:
     def read_roster(self, version: int) -> RosterBundle:
         """Return a roster version with the approvals it has so far."""
         return RosterBundle.check(self.request("GET", f"/v1/rosters/{version}").json())
+
+    def read_last_accepted(self, site: str, after: int) -> LastAccepted:
+        """Return the last message of this site that the coordinator accepted, and its acts numbered above `after`."""
+        return LastAccepted.check(self.request("GET", f"/v1/statements/{site}", query={"after": str(after)}).json())
 
     def read_outcomes(self, study: str, after: int) -> list[PublishedOutcome]:
         """Return the outcomes of a study after the `after`-th, at most 50."""
@@ -179,6 +189,16 @@ class CoordinatorClient:
             method, path, query=query, body=body, headers=headers, timeout=timeout, receive=lambda r: _read(r, limit)
         )
 
+    def _open(self, transport: httpx.BaseTransport) -> httpx.Client:
+        return httpx.Client(
+            transport=transport,
+            base_url=self._url,
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx.Timeout(self._timeout, connect=min(15.0, self._timeout)),
+            headers={"User-Agent": "mitral-site", "Accept": "application/json", "Accept-Encoding": "identity"},
+        )
+
     def _send(self, request: httpx.Request) -> httpx.Response:
         try:
             return self._http.send(request, stream=True)
@@ -198,8 +218,8 @@ class CoordinatorClient:
         headers: dict[str, str] | None = None,
         timeout: httpx.Timeout | None = None,
     ) -> Answer:
-        if self._certificate is not None:
-            self._certificate.check(self._clock.now())
+        if self.certificate is not None:
+            self.certificate.check(self._clock.now())
         request = self._http.build_request(
             method, path, params=query, content=body, headers=headers, timeout=timeout or httpx.USE_CLIENT_DEFAULT
         )

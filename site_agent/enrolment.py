@@ -14,7 +14,15 @@ from shared.crypto.identity import SigningKey, VerifyKey
 from shared.crypto.sealing import KemPrivateKey
 from shared.crypto.secret import Secret
 from shared.crypto.signed_envelope import sign_envelope
-from shared.crypto.x509 import TlsKey, check_issued_by, make_csr, pem, read_site_certificate, spki_pin
+from shared.crypto.x509 import (
+    TlsKey,
+    check_issued_by,
+    der_list,
+    make_csr,
+    pem,
+    read_site_certificate,
+    spki_pin,
+)
 from shared.errors import InputError, MitralError, PeerFault, Refusal
 from shared.protocol.enrolment import (
     EnrolmentGranted,
@@ -29,8 +37,9 @@ from site_agent.answers import Retry
 from site_agent.backoff import Backoff
 from site_agent.coordinator_client import CoordinatorClient
 from site_agent.state_folder import StateFolder
+from site_agent.storage import certificates
 from site_agent.storage import enrolment as rows
-from site_agent.storage.database import Database
+from site_agent.storage.database import Database, Transaction
 from site_agent.storage.enrolment import StoredEnrolment
 from site_agent.tls import load_client_certificate
 
@@ -66,8 +75,13 @@ def read_invitation(raw: bytes, now: datetime) -> Invitation:
     return invitation
 
 
-def prepare_request(database: Database, invitation: Invitation, name: str, random: RandomBytes) -> StoredEnrolment:
+def prepare_request(
+    database: Database, invitation: Invitation, name: str, random: RandomBytes, *, again: bool = False
+) -> StoredEnrolment:
     """Make every key of this site and store the request before anything is sent; a second call returns the first's.
+
+    A site that took itself out, or that is told to enrol `again` (it was revoked, or away for too long), keeps its
+    identity: only the TLS key is new.
 
     Raises:
         InputError: ``enrolled_elsewhere`` when this state directory belongs to another invitation.
@@ -84,6 +98,9 @@ def prepare_request(database: Database, invitation: Invitation, name: str, rando
                 raise InputError(
                     "enrolled_elsewhere", f"this state directory is of {stored.site} in {stored.federation}"
                 )
+            if stored.state == "revoked" or (again and stored.state == "approved"):
+                _request_again(tx, stored, invitation, name or stored.name, random)
+                return _read(tx)
             return stored
         idk, log_key, kem, tls_key = (
             SigningKey.generate(),
@@ -93,19 +110,7 @@ def prepare_request(database: Database, invitation: Invitation, name: str, rando
         )
         password = Secret(b64u(random(32)).encode())
         public = kem.public_key
-        request = EnrolmentRequest(
-            token=invitation.token,
-            csr=b64u(make_csr(tls_key)),
-            idk=b64u(idk.verify_key.bytes),
-            log_key=b64u(log_key.verify_key.bytes),
-            kem=KemKeys(mlkem768=b64u(public.mlkem768), x25519=b64u(public.x25519)),
-            kem_seq=1,
-            kem_attest=b64u(attest_kem(idk, public, 1)),
-            name=name,
-            legal="",
-            attest="",
-        )
-        request = request.model_copy(update={"attest": b64u(idk.sign(request.attested(invitation.pin)))})
+        request = build_request(invitation, tls_key, idk, log_key, kem, 1, name)
         rows.add_enrolment(
             tx, site=invitation.site, name=name, federation=invitation.federation, url=invitation.url,
             pin=invitation.pin, root=from_b64u(invitation.root), request=request.canonical(),
@@ -114,9 +119,49 @@ def prepare_request(database: Database, invitation: Invitation, name: str, rando
             kem_mlkem768=public.mlkem768, kem_x25519=public.x25519, kem_seeds=kem.seeds, kem_seq=1,
             tls_key=tls_key.to_encrypted_pem(password), tls_password=password,
         )  # fmt: skip
-        made = rows.read_enrolment(tx)
-        assert made is not None  # noqa: S101 (added three lines above)
-        return made
+        return _read(tx)
+
+
+def build_request(
+    invitation: Invitation, tls_key: TlsKey, idk: SigningKey, log_key: SigningKey, kem: KemPrivateKey, kem_seq: int,
+    name: str,
+) -> EnrolmentRequest:  # fmt: skip
+    """Return a request for these keys, signed by the identity key."""
+    public = kem.public_key
+    request = EnrolmentRequest(
+        token=invitation.token,
+        csr=b64u(make_csr(tls_key)),
+        idk=b64u(idk.verify_key.bytes),
+        log_key=b64u(log_key.verify_key.bytes),
+        kem=KemKeys(mlkem768=b64u(public.mlkem768), x25519=b64u(public.x25519)),
+        kem_seq=kem_seq,
+        kem_attest=b64u(attest_kem(idk, public, kem_seq)),
+        name=name,
+        legal="",
+        attest="",
+    )
+    return request.model_copy(update={"attest": b64u(idk.sign(request.attested(invitation.pin)))})
+
+
+def _request_again(
+    tx: Transaction, stored: StoredEnrolment, invitation: Invitation, name: str, random: RandomBytes
+) -> None:
+    tls_key, password = TlsKey.generate(), Secret(b64u(random(32)).encode())
+    request = build_request(
+        invitation, tls_key, SigningKey.from_seed(stored.idk_seed), SigningKey.from_seed(stored.log_seed),
+        KemPrivateKey.from_seeds(stored.kem_seeds), stored.kem_seq, name,
+    )  # fmt: skip
+    rows.set_requested_again(
+        tx, url=invitation.url, name=name, request=request.canonical(), tls_key=tls_key.to_encrypted_pem(password),
+        tls_password=password,
+    )  # fmt: skip
+
+
+def _read(tx: Transaction) -> StoredEnrolment:
+    made = rows.read_enrolment(tx)
+    if made is None:
+        raise InputError("not_enrolled", "no enrolment was prepared in this state directory")
+    return made
 
 
 def send_request(database: Database, client: CoordinatorClient) -> None:
@@ -159,7 +204,7 @@ def ask_for_certificate(database: Database, client: CoordinatorClient, now: date
     except Refusal as refusal:
         if refusal.code == "enrolment_rejected":
             with database.transaction("enrolment rejected") as tx:
-                rows.remove_enrolment(tx)
+                rows.forget_request(tx)
         raise
     if answer.status == 202:
         return False
@@ -168,6 +213,8 @@ def ask_for_certificate(database: Database, client: CoordinatorClient, now: date
     coordinator_idk = VerifyKey.from_bytes(from_b64u(granted.coordinator_idk, size=32))
     with database.transaction("enrolment approved") as tx:
         rows.set_approved(tx, chain, coordinator_idk.bytes, granted.coordinator_log_vkey)
+        facts = read_site_certificate(der_list(chain)[0])
+        certificates.add_own(tx, facts.sha256, facts.serial, timestamp(facts.not_after))
     return True
 
 
@@ -177,14 +224,23 @@ def check_granted(stored: StoredEnrolment, granted: EnrolmentGranted) -> bytes:
     Raises:
         PeerFault: ``enrolment_answer``, ``certificate_untrusted``, ``certificate_malformed``.
     """
-    root = from_b64u(granted.root)
-    chain = [from_b64u(der) for der in granted.chain]
+    if granted.site != stored.site:
+        raise PeerFault("enrolment_answer", f"the answer is for {granted.site}")
+    return check_chain(stored, from_b64u(granted.root), [from_b64u(der) for der in granted.chain])
+
+
+def check_chain(stored: StoredEnrolment, root: bytes, chain: list[bytes]) -> bytes:
+    """Check that a chain ends in the pinned root and names this site in this federation; return it as PEM.
+
+    Raises:
+        PeerFault: ``enrolment_answer``, ``certificate_untrusted``, ``certificate_malformed``.
+    """
     if not hmac.compare_digest(spki_pin(root), stored.pin) or len(chain) != 2:
         raise PeerFault("enrolment_answer", "the certificate chain does not end in the pinned root")
     check_issued_by(chain[0], chain[1])
     check_issued_by(chain[1], root)
     leaf = read_site_certificate(chain[0])
-    if (leaf.site_id, leaf.federation, granted.site) != (stored.site, stored.federation, stored.site):
+    if (leaf.site_id, leaf.federation) != (stored.site, stored.federation):
         raise PeerFault("enrolment_answer", f"the certificate names {leaf.federation}/{leaf.site_id}")
     return pem(*chain)
 

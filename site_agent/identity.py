@@ -33,7 +33,8 @@ def read_identity(tx: Transaction) -> SiteIdentity:
     """
     stored = read_enrolment(tx)
     if stored is None or stored.state != "approved" or stored.coordinator_idk is None:
-        raise InputError("not_enrolled", "this state directory holds no approved enrolment")
+        detail = "this site took itself out" if stored is not None and stored.state == "revoked" else "none is approved"
+        raise InputError("not_enrolled", f"this state directory holds no enrolment to work with: {detail}")
     return SiteIdentity(
         site=stored.site,
         federation=stored.federation,

@@ -66,6 +66,11 @@ class Instance:
         """Return the earlier id to offer with the next poll; empty on the first start."""
         return self._earlier[0] if self._earlier else ""
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Return whether the coordinator answered this instance."""
+        return self._confirmed
+
     def confirm(self) -> None:
         """Note that the coordinator answered this instance."""
         if self._confirmed:

@@ -32,6 +32,9 @@ LOOK_SECONDS = 0.5  # how soon rows of the command line are noticed
 _OCTETS = "application/octet-stream"
 # The round went on without this message, or this site without the round; nobody needs to look at it.
 _TOO_LATE = {"round_closed", "round_unknown", "round_wiped"}
+# After a reset a site may say once more what it said before: the coordinator keeps the first one. A refusal may cross
+# its own site's update: then the update counts.
+_SAID_BEFORE = {("approval", "statement_conflict"), ("attestation", "statement_conflict"), ("refusal", "upload_conflict")}
 # These speak of the connection or of the caller, not of the message: it waits until they are set right.
 _NOT_ITS_FAULT = {
     "body_truncated", "certificate_expired", "certificate_required", "certificate_superseded", "internal_error",
@@ -136,8 +139,7 @@ class Delivery:
         session = self._session
         with session.database.transaction("rejected") as tx:
             outbox.set_rejected(tx, item.seq, error.code)
-            # A refusal may cross its own site's update: then the update counts, and there is nothing to look at.
-            if error.code not in _TOO_LATE and (item.kind, error.code) != ("refusal", "upload_conflict"):
+            if error.code not in _TOO_LATE and (item.kind, error.code) not in _SAID_BEFORE:
                 at = timestamp(session.clock.now())
                 notices.add_notice(tx, error.code, f"{item.kind} {item.seq}", error.detail, at)
         session.log.warning("rejected", kind=item.kind, seq=item.seq, code=error.code, detail=error.detail)
@@ -146,11 +148,18 @@ class Delivery:
 class DeliverLoop:
     """Owns the outbox; `wake` is called after every commit that queues something."""
 
-    def __init__(self, session: Session, stop: threading.Event, fail: Callable[[MitralError], None]) -> None:
-        """Prepare; `fail` is told why the agent cannot go on."""
+    def __init__(
+        self,
+        session: Session,
+        stop: threading.Event,
+        fail: Callable[[MitralError], None],
+        settled: threading.Event | None = None,
+    ) -> None:
+        """Prepare; `fail` is told why the agent cannot go on. Nothing is sent before `settled` is set, if given."""
         self._session = session
         self._stop = stop
         self._fail = fail
+        self._settled = settled
         self._woken = threading.Event()
         self._delivery = Delivery(session)
 
@@ -163,6 +172,8 @@ class DeliverLoop:
         watch = ChangeWatch(self._session.database.path)
         backoff = Backoff()
         try:
+            while self._settled is not None and not self._stop.is_set() and not self._settled.wait(LOOK_SECONDS):
+                pass
             while not self._stop.is_set():
                 self._woken.clear()
                 watch.changed()

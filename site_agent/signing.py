@@ -10,7 +10,7 @@ from shared.crypto.signed_envelope import sign_envelope
 from site_agent.identity import SiteIdentity
 from site_agent.storage.database import Transaction
 from site_agent.storage.outbox import add_item
-from site_agent.storage.signed_messages import add_message, read_end
+from site_agent.storage.signed_messages import ChainEnd, add_message, read_end
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,15 @@ def sign_and_queue(
     ctx_hash: str | None = None,
     study: str | None = None,
     wrap: Callable[[bytes], bytes] | None = None,
+    follows: ChainEnd | None = None,
 ) -> Signed:
     """Sign `body` as this site's next message and queue it; nothing happens if `tx` is rolled back.
 
     ``site``, ``seq`` and ``prev`` are added here. ``{digest}`` in `path` stands for the payload's digest. `wrap` turns
-    the envelope into the body that is sent (an unmask response is sealed to the coordinator).
+    the envelope into the body that is sent (an unmask response is sealed to the coordinator). `follows` is the message
+    that this one continues, where that is not the newest one known here: a reset goes on behind what was forgotten.
     """
-    end = read_end(tx)
+    end = follows or read_end(tx)
     seq = end.seq + 1
     payload = {**body, "site": identity.site, "seq": seq, "prev": end.digest}
     envelope = sign_envelope(kind, payload, identity.site, identity.idk)

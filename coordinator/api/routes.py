@@ -12,7 +12,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as HttpRoute
 
-from coordinator.api import audit, blobs, enrolment, log, operators, rosters, rounds, sites, studies, work
+from coordinator.api import (
+    audit,
+    blobs,
+    certificates,
+    enrolment,
+    log,
+    operators,
+    rosters,
+    rounds,
+    sites,
+    state_resets,
+    studies,
+    work,
+)
 from coordinator.api.authentication import check_site, operator_of, site_of
 from coordinator.api.bodies import drain, read_body
 from coordinator.api.call import Call
@@ -67,6 +80,12 @@ AGENT_ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/log/entries/{start}/{end}", "site", 0, log.entries),
     Route("GET", "/v1/log/cosignatures", "site", 0, log.cosignatures),
     Route("PUT", "/v1/log/cosignatures/{size}/{site}", "site", SMALL, log.put_cosignature),
+    Route("GET", "/v1/statements/{site}", "site", 0, state_resets.last_accepted),
+    Route("PUT", "/v1/state-resets/{site}", "site", SMALL, state_resets.reset),
+    Route("GET", "/v1/nonce", "anybody", 0, certificates.nonce),
+    Route("POST", "/v1/renew", "site", SMALL, certificates.renew),
+    Route("POST", "/v1/renew-expired", "anybody", SMALL, certificates.renew_expired),
+    Route("POST", "/v1/revoke", "anybody", SMALL, certificates.revoke),
 )
 OPERATOR_ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/health/live", "anybody", 0, log.live),

@@ -58,12 +58,14 @@ def _check_lease(call: Call) -> None:
         raise InputError("field_invalid", "instance is missing or too long")
     with coordinator.database.reading("look at a lease") as tx:
         if check_active(tx, call.site, coordinator.federation, now).instance == instance:
+            coordinator.holders.saw(call.site.site, now)
             return
     with coordinator.database.transaction("take a lease") as tx:
         site = check_active(tx, call.site, coordinator.federation, now)
         is_holder = take_lease(tx, coordinator.log, site, instance, previous, now)
     if not is_holder:
         raise Refusal("instance_conflict", f"another agent holds the lease of {call.site.site}")
+    coordinator.holders.saw(call.site.site, now)
 
 
 def _commands(call: Call) -> list[Command]:

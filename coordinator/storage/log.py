@@ -51,6 +51,12 @@ def read_dsse(tx: Transaction) -> list[tuple[str, bytes]]:
     return [(row.sha256, row.body) for row in tx.rows("SELECT sha256, body FROM dsse_blob ORDER BY sha256")]
 
 
+def read_dsse_of(tx: Transaction, sha256: str) -> bytes | None:
+    """Return one signed statement by the digest of its envelope."""
+    found: bytes | None = tx.value("SELECT body FROM dsse_blob WHERE sha256 = :sha256", sha256=sha256)
+    return found
+
+
 def read_leaf(tx: Transaction, index: int) -> Leaf | None:
     """Return one entry."""
     row = tx.row("SELECT idx, leaf, leaf_hash FROM log_leaf WHERE idx = :idx", idx=index)

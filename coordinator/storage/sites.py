@@ -28,6 +28,8 @@ class Site:
     superseded: str
     barred: str | None
     last_seen_at: str | None
+    previous_serial: str | None
+    renewed_at: str | None
 
     @property
     def superseded_instances(self) -> list[str]:
@@ -53,7 +55,8 @@ def read_sites_in(tx: Transaction, state: str) -> list[Site]:
 
 def set_invited(tx: Transaction, site: str, name: str) -> None:
     """Create the site, or bring a rejected or revoked one back to the start."""
-    empty = "idk = NULL, log_key = NULL, fingerprint = NULL, certificate = NULL, certificate_serial = NULL"
+    emptied = ("idk", "log_key", "fingerprint", "certificate", "certificate_serial", "previous_serial")
+    empty = ", ".join(f"{column} = NULL" for column in emptied)
     if not tx.run(f"UPDATE site SET state = 'invited', name = :name, {empty} WHERE site = :site", site=site, name=name):  # noqa: S608
         tx.add("site", site=site, state="invited", name=name, legal="", kem_seq=0, instance="", superseded="")
 
@@ -86,8 +89,17 @@ def set_approved(tx: Transaction, site: str, certificate: bytes, serial: str, no
     """Record the certificate that was issued."""
     tx.run(
         "UPDATE site SET state = 'approved', certificate = :certificate, certificate_serial = :serial,"
-        " certificate_not_after = :not_after WHERE site = :site",
+        " certificate_not_after = :not_after, previous_serial = NULL, renewed_at = NULL WHERE site = :site",
         site=site, certificate=certificate, serial=serial, not_after=not_after,
+    )  # fmt: skip
+
+
+def set_renewed(tx: Transaction, site: str, certificate: bytes, serial: str, not_after: str, at: str) -> None:
+    """Record the next certificate; the one before stays good for a moment."""
+    tx.run(
+        "UPDATE site SET previous_serial = certificate_serial, renewed_at = :at, certificate = :certificate,"
+        " certificate_serial = :serial, certificate_not_after = :not_after WHERE site = :site",
+        site=site, certificate=certificate, serial=serial, not_after=not_after, at=at,
     )  # fmt: skip
 
 

@@ -32,6 +32,8 @@ class SiteRow(SQLModel, table=True):
     superseded: str = ""  # JSON list of instances that lost the lease
     barred: str | None = None  # why it is kept out of cohorts, see PROTOCOLS A7 R4
     last_seen_at: str | None = None
+    previous_serial: str | None = None  # still good for a moment after a renewal
+    renewed_at: str | None = None
 
 
 class InvitationRow(SQLModel, table=True):

@@ -23,6 +23,8 @@ PHASES = (
     "unmask",
     "outcome",
     "log",
+    "state_reset",
+    "certificates",
 )
 SETTINGS = {"The coordinator": "coordinator/config.py", "The site agent": "site_agent/config.py"}
 

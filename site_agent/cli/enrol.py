@@ -21,6 +21,9 @@ def enrol(
     invitation: Annotated[Path, typer.Argument(help="The invitation file from the federation's administrator.")],
     name: Annotated[str, typer.Option(help="The hospital's name, as the other hospitals will read it.")] = "",
     wait: Annotated[float, typer.Option(help="Seconds to wait for the approval.")] = 0,
+    again: Annotated[
+        bool, typer.Option("--again", help="Enrol this site once more, under the identity key it has.")
+    ] = False,
 ) -> None:
     """Make this site's keys, ask to join, show the fingerprint, and fetch the certificate once approved.
 
@@ -35,7 +38,7 @@ def enrol(
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
     with context.obj.open(create=True) as state:
-        stored = enrolment.prepare_request(state.database, given, name, os.urandom)
+        stored = enrolment.prepare_request(state.database, given, name, os.urandom, again=again)
         if stored.state != "approved":
             tls = server_context(stored.root, state.settings.extra_ca_file)
             transport = https_transport(tls, state.settings.proxy)

@@ -92,6 +92,27 @@ def set_approved(tx: Transaction, chain: bytes, coordinator_idk: bytes, coordina
     )
 
 
-def remove_enrolment(tx: Transaction) -> None:
-    """Forget a request that was rejected, so that another invitation can be used."""
-    tx.run("DELETE FROM enrolment WHERE state <> 'approved'")
+def set_revoked(tx: Transaction) -> None:
+    """Note that this site took itself out; its keys stay, for a new invitation."""
+    tx.run("UPDATE enrolment SET state = 'revoked'")
+
+
+def set_requested_again(
+    tx: Transaction, *, url: str, name: str, request: bytes, tls_key: bytes, tls_password: Secret
+) -> None:
+    """Store another request of the same site under the same identity, about to be sent."""
+    tx.run(
+        "UPDATE enrolment SET state = 'requested', request_id = NULL, chain = NULL, url = :url, name = :name,"
+        " request = :request, tls_key = :tls_key, tls_password = :tls_password",
+        url=url, name=name, request=tx.seal(request, "enrolment/request"), tls_key=tls_key,
+        tls_password=tx.seal(tls_password.reveal(), "enrolment/tls_password"),
+    )  # fmt: skip
+    tx.run("DELETE FROM renewal")
+
+
+def forget_request(tx: Transaction) -> None:
+    """Forget a request that was rejected, so that another invitation can be used; what was signed keeps its key."""
+    if tx.value("SELECT 1 FROM signed_message") is None:
+        tx.run("DELETE FROM enrolment WHERE state <> 'approved'")
+    else:
+        tx.run("UPDATE enrolment SET state = 'revoked' WHERE state <> 'approved'")

@@ -86,6 +86,21 @@ def set_rejected(tx: Transaction, seq: int, code: str) -> None:
     )
 
 
+def read_last_delivered(tx: Transaction) -> int:
+    """Return the highest number whose receipt is here, 0 for none."""
+    return int(tx.value("SELECT MAX(seq) FROM outbox WHERE state = 'delivered'") or 0)
+
+
+def take_back(tx: Transaction) -> list[OutboxItem]:
+    """Take back everything that waits, and return it in order."""
+    rows = tx.rows(
+        "SELECT o.seq, o.kind, o.path, o.body, o.ctx_hash, o.study, m.digest FROM outbox o"
+        " JOIN signed_message m ON m.seq = o.seq WHERE o.state = 'pending' ORDER BY o.seq"
+    )
+    tx.run("UPDATE outbox SET state = 'dropped', body = NULL WHERE state = 'pending'")
+    return [OutboxItem(*row) for row in rows]
+
+
 def drop_pending(tx: Transaction, ctx_hash: str, kinds: tuple[str, ...]) -> None:
     """Take messages of a context back that are of no use any more."""
     for kind in kinds:

@@ -117,6 +117,11 @@ def erase_superseded(tx: Transaction, study: str, needed: set[str]) -> None:
             )
 
 
+def erase_own(tx: Transaction) -> None:
+    """Erase what this site sealed for others in every study: the bundles it made are not used any more."""
+    tx.run("UPDATE pairing SET secrets = NULL")
+
+
 def erase_study(tx: Transaction, study: str) -> None:
     """Erase all secrets of a study; whoever takes part again makes a new bundle."""
     tx.run("UPDATE pairing SET secrets = NULL WHERE study = :study", study=study)

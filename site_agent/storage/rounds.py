@@ -41,6 +41,17 @@ def read_round(tx: Transaction, ctx_hash: str) -> StoredRound | None:
     return None if row is None else _read(tuple(row))
 
 
+def is_bound(tx: Transaction, study: str, number: int, kind: str) -> bool:
+    """Return whether a context of this study, round and kind was ever bound."""
+    found = tx.value(
+        'SELECT 1 FROM round WHERE study = :study AND "round" = :number AND kind = :kind',
+        study=study,
+        number=number,
+        kind=kind,
+    )
+    return found is not None
+
+
 def read_open_rounds(tx: Transaction) -> list[StoredRound]:
     """Return the contexts that are not wiped."""
     return [_read(tuple(row)) for row in tx.rows(_SELECT + "WHERE state <> 'WIPED' ORDER BY bound_at")]

@@ -20,6 +20,12 @@ def read_end(tx: Transaction) -> ChainEnd:
     return ChainEnd(0, FIRST_PREV) if row is None else ChainEnd(row.seq, row.digest)
 
 
+def read_digest(tx: Transaction, seq: int) -> str | None:
+    """Return the digest of a message by its number."""
+    found = tx.value("SELECT digest FROM signed_message WHERE seq = :seq", seq=seq)
+    return None if found is None else str(found)
+
+
 def add_message(tx: Transaction, seq: int, *, kind: str, subject: str, digest: str, prev: str, signed_at: str) -> None:
     """Append a message; two messages with one number or one predecessor are impossible."""
     tx.add("signed_message", seq=seq, kind=kind, subject=subject, digest=digest, prev=prev, signed_at=signed_at)

@@ -22,7 +22,7 @@ class EnrolmentRow(SiteTable, table=True):
     __tablename__: ClassVar[str] = "enrolment"
     __table_args__ = (CheckConstraint("id = 1", name="one_enrolment"),)
     id: int = Field(default=1, primary_key=True)
-    state: str  # requested, pending, approved, rejected
+    state: str  # requested, pending, approved, revoked
     site: str
     name: str
     federation: str
@@ -45,6 +45,27 @@ class EnrolmentRow(SiteTable, table=True):
     chain: bytes | None = None  # PEM, leaf first
     coordinator_idk: bytes | None = None
     coordinator_log_vkey: str | None = None
+
+
+class RenewalRow(SiteTable, table=True):
+    """A renewal that was begun: its key is stored before anything is sent."""
+
+    __tablename__: ClassVar[str] = "renewal"
+    __table_args__ = (CheckConstraint("id = 1", name="one_renewal"),)
+    id: int = Field(default=1, primary_key=True)
+    csr: bytes
+    tls_key: bytes  # encrypted PKCS#8
+    tls_password: bytes  # sealed
+    begun_at: str
+
+
+class OwnCertificateRow(SiteTable, table=True):
+    """A TLS certificate that this site was given."""
+
+    __tablename__: ClassVar[str] = "own_certificate"
+    sha256: str = Field(primary_key=True)
+    serial: str
+    not_after: str
 
 
 class InstanceRow(SiteTable, table=True):

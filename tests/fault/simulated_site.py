@@ -8,7 +8,6 @@ import functools
 import io
 import os
 import sqlite3
-import ssl
 import threading
 from collections import namedtuple
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared.canonical import JsonObject
+from shared.crypto.x509 import der_list, read_site_certificate
 from shared.errors import MitralError, Unavailable
 from shared.protocol.enrolment import Invitation
 from shared.protocol.work import Command
@@ -29,14 +29,17 @@ from site_agent.identity import read_identity
 from site_agent.lease import Instance
 from site_agent.logs import make_log
 from site_agent.outbox import FATAL, Delivery
+from site_agent.renewal import Renewer
 from site_agent.rounds import dispatch
 from site_agent.rounds.close import erase_leftovers
 from site_agent.rounds.session import Session
 from site_agent.state_folder import StateFolder
+from site_agent.state_reset import StateCheck
 from site_agent.storage import datasets
 from site_agent.storage.database import Database
 from site_agent.storage.enrolment import read_enrolment
 from site_agent.storage.schema import migrate
+from site_agent.tls import ClientCertificate
 from site_agent.training.result_file import TrainingResult, read_result, write_result
 from tests.fault.faults import SITE_KILLED, SiteKilled
 from tests.fault.network import SiteTransport
@@ -176,22 +179,34 @@ class SimulatedSite:
         self._look.row_factory = _named
         self.desk = PatientDesk()
         with self.database.reading("identity") as tx:
-            identity, stored = read_identity(tx), read_enrolment(tx)
-        assert stored is not None
-        assert stored.chain is not None
-        self.certificate = ssl.PEM_cert_to_DER_cert(stored.chain.decode().split("-----END CERTIFICATE-----")[0] + _END)
+            identity = read_identity(tx)
         clock = self.simulation.scene.clock
         self.session = Session(
             database=self.database, identity=identity, client=self._client(), folder=self.folder,
             trainer=OneHotTrainer(self.index), desk=self.desk, clock=clock, random=os.urandom, log=_LOG,
         )  # fmt: skip
+        self.show_certificate()
         erase_leftovers(self.session)
         self._delivery = Delivery(self.session)
+        self._settled = threading.Event()
         self._commands: list[Command] = []
         self._is_unfinished = False
+        instance = Instance(self.database, clock.now())
         self._ask = AskLoop(
-            self.session, Instance(self.database, clock.now()), self._offer, NoWaiting(), self._fail, wait_seconds=0
-        )
+            self.session, instance, self._offer, NoWaiting(), self._fail, wait_seconds=0,
+            check=StateCheck(self.session, instance.id), settled=self._settled,
+            renewer=Renewer(self.session, self._client, self.show_certificate),
+        )  # fmt: skip
+
+    def show_certificate(self) -> None:
+        """Connect with the certificate in the state directory from now on."""
+        with self.database.reading("certificate") as tx:
+            stored = read_enrolment(tx)
+        assert stored is not None
+        assert stored.chain is not None
+        self.certificate = der_list(stored.chain)[0]
+        facts = read_site_certificate(self.certificate)
+        self.session.client.certificate = ClientCertificate(facts.not_before, facts.not_after)
 
     def restart(self) -> None:
         """Come back after a kill: nothing of the old process is asked to tidy up."""
@@ -231,7 +246,7 @@ class SimulatedSite:
     def deliver(self) -> bool:
         """Take one step of the delivering loop; return whether there was something to deliver, and it worked."""
         try:
-            return self._delivery.deliver_next()
+            return self._settled.is_set() and self._delivery.deliver_next()
         except MitralError as error:
             if error.code in FATAL:
                 self._fail(error)
@@ -281,5 +296,4 @@ def _named(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Any:
     return _row_type(tuple(column[0] for column in cursor.description))._make(row)
 
 
-_END = "-----END CERTIFICATE-----\n"
 _LOG = make_log("error", stream=io.StringIO())

@@ -32,6 +32,7 @@ from shared.protocol.masked_update import Receipt
 from shared.protocol.outcome import Outcome, PublishedOutcome
 from shared.protocol.problems import MEDIA_TYPE, problem_document
 from shared.protocol.round_context import Context, Kind, Participant, clip_hash, dp_hash
+from shared.protocol.state_reset import KeptAct, KeptMessage, LastAccepted
 from shared.protocol.study import Plan
 from shared.protocol.unmask import SealedUnmaskResponse, UnmaskRequest
 from shared.protocol.vector_layout import Part, vector_layout
@@ -111,6 +112,7 @@ class FakeCoordinator:
         self.complaints: list[JsonObject] = []
         self.instances: dict[str, str] = {}
         self.requests: list[tuple[str, str, str]] = []
+        self.alive: set[str] = set()  # sites whose lease is held by a process that is at work
         self.action = "work"
         self.script: Script | None = None
 
@@ -398,6 +400,8 @@ class FakeCoordinator:
             (rf"PUT /v1/rosters/(\d+)/approvals/{name}", self._roster_approval),
             (rf"PUT /v1/studies/{name}/(approvals|pairings)/{name}", self._study_statement),
             (rf"PUT /v1/complaints/{name}/{ctx}", self._complaint),
+            (rf"GET /v1/statements/{name}", self._last_accepted),
+            (rf"PUT /v1/state-resets/{name}", self._state_reset),
         ]
 
     def _poll(self, site: str, request: httpx.Request) -> httpx.Response:
@@ -513,6 +517,31 @@ class FakeCoordinator:
         self.complaints.append(message.body)
         return self._receipt(request, site, message)
 
+    def _last_accepted(self, site: str, request: httpx.Request, _named: str) -> httpx.Response:
+        said = self.messages.get(site, [])
+        kept = [message for message in said if message.kind != "unmask"]
+        acts = []
+        for message in kept:
+            if message.kind in {"manifest", "decision"} and message.body["seq"] > int(request.url.params["after"]):
+                ctx_hash = message.body.get("ctx_hash") or message.body["stmt"]["ctx"]
+                acts.append(KeptAct(message=_kept(message), ctx=self.rounds[ctx_hash].ctx))
+        last = LastAccepted(
+            seq=said[-1].body["seq"] if said else 0,
+            digest=said[-1].digest if said else "0" * 64,
+            newest=_kept(kept[-1]) if kept else None,
+            acts=acts,
+        )
+        return reply(last.as_json())
+
+    def _state_reset(self, site: str, request: httpx.Request, _named: str) -> httpx.Response:
+        message = self._open_message(site, request, "state.reset")
+        if site in self.alive:
+            raise InputError("instance_conflict", f"another agent of {site} is live")
+        self.instances[site] = message.body["instance"]
+        for study in self.studies.values():
+            study.bundles.pop(site, None)
+        return self._receipt(request, site, message, once=False)
+
     def _open_message(self, site: str, request: httpx.Request, kind: str) -> SignedMessage:
         if peek_signer(request.content) != site or f"/{site}" not in request.url.path:
             raise Refusal("site_mismatch", f"{site} sent {request.url.path}")
@@ -562,6 +591,10 @@ class _Transport(httpx.BaseTransport):
         response = self._coordinator.handle(self._site, request)
         self._after(name)
         return response
+
+
+def _kept(message: SignedMessage) -> KeptMessage:
+    return KeptMessage.check({"kind": message.kind, "envelope": b64u(message.envelope)})
 
 
 def reply(value: JsonObject, status: int = 200) -> httpx.Response:
