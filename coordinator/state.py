@@ -5,7 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from coordinator import operators
+from coordinator import operators, tokens
 from coordinator.access_file import build_access_file, write_access_file
 from coordinator.audit import COORDINATOR_ACTOR, AuditLog, Fact
 from coordinator.config import FILE_NAME, Settings, write_settings
@@ -50,12 +50,15 @@ def initialise(state: Path, settings: Settings, clock: Clock) -> Path:
                 }
                 log.append(tx, Fact("log.opened", COORDINATOR_ACTOR, opened), clock.now())
             with database.transaction("add the first administrator") as tx:
-                token = operators.add_operator(tx, log, None, FIRST_ADMINISTRATOR, "administrator", None, clock.now())
+                operators.add_operator(tx, log, None, FIRST_ADMINISTRATOR, "administrator", clock.now())
+                issued = tokens.issue(
+                    tx, log, None, FIRST_ADMINISTRATOR, name="first", permissions=(), days=None, now=clock.now()
+                )
             log.sign_checkpoint(database)
         finally:
             database.close()
         url = operator_url(settings, settings.operator_port)
-        access = build_access_file(url, keys.root_der, FIRST_ADMINISTRATOR, "administrator", token)
+        access = build_access_file(url, keys.root_der, FIRST_ADMINISTRATOR, "administrator", issued.secret)
         write_access_file(state / _ACCESS, access)
         write_settings(state, settings)  # last: a directory without settings was never initialised
     return state / _ACCESS

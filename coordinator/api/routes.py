@@ -12,19 +12,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as HttpRoute
 
-from coordinator.api import audit, blobs, enrolment, log, operators, rosters, rounds, sites, studies, work
+from coordinator.api import audit, blobs, enrolment, log, operators, rosters, rounds, sites, studies, tokens, work
 from coordinator.api.authentication import check_site, operator_of, site_of
 from coordinator.api.bodies import drain, read_body
 from coordinator.api.call import Call
 from coordinator.api.problems import internal_problem, on_http_error, problem_response
 from coordinator.app import Coordinator
-from coordinator.operators import Permission, actor_of
+from coordinator.operators import actor_of
+from coordinator.permissions import Right
 from shared.crypto.signed_envelope import MAX_ENVELOPE_BYTES
 from shared.errors import Misuse, MitralError
 from shared.ids import uuid7
 
 Handler = Callable[[Call], Response] | Callable[[Call], Awaitable[Response]]
-Access = Permission | Literal["anybody", "site"]
+Access = Right | Literal["anybody", "site"]
 SMALL = 64 * 1024
 ENVELOPE = MAX_ENVELOPE_BYTES
 SEALED = 2 * MAX_ENVELOPE_BYTES
@@ -40,6 +41,11 @@ class Route:
     access: Access
     limit: int
     handler: Handler
+
+    @property
+    def name(self) -> str:
+        """Return method and path, as verbs and log entries name the route."""
+        return f"{self.method} {self.path}"
 
 
 AGENT_ROUTES: tuple[Route, ...] = (
@@ -68,7 +74,7 @@ AGENT_ROUTES: tuple[Route, ...] = (
 OPERATOR_ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/health/live", "anybody", 0, log.live),
     Route("GET", "/v1/health/ready", "anybody", 0, log.ready),
-    Route("GET", "/v1/whoami", "whoami", 0, operators.whoami),
+    Route("GET", "/v1/whoami", "account.use", 0, operators.whoami),
     Route("GET", "/v1/sites", "sites.read", 0, sites.index),
     Route("POST", "/v1/sites/invitations", "sites.write", SMALL, sites.invite),
     Route("POST", "/v1/sites/{site}/approve", "sites.write", SMALL, sites.approve),
@@ -80,7 +86,11 @@ OPERATOR_ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/rosters", "rosters.write", SMALL, rosters.propose),
     Route("GET", "/v1/operators", "operators.read", 0, operators.index),
     Route("POST", "/v1/operators", "operators.write", SMALL, operators.add),
+    Route("POST", "/v1/operators/{operator}/role", "operators.grant", SMALL, operators.change),
     Route("DELETE", "/v1/operators/{operator}", "operators.write", 0, operators.remove),
+    Route("GET", "/v1/tokens", "tokens.read", 0, tokens.index),
+    Route("POST", "/v1/tokens", "tokens.write", SMALL, tokens.issue),
+    Route("DELETE", "/v1/tokens/{token}", "tokens.write", 0, tokens.revoke),
     Route("PUT", "/v1/blobs/{sha256}", "blobs.write", STREAMED, blobs.put),
     Route("GET", "/v1/blobs/{sha256}", "blobs.read", 0, blobs.get_for_operator),
     Route("POST", "/v1/studies", "studies.run", 2**20, studies.submit),
@@ -145,7 +155,7 @@ def _note_denial(call: Call, error: MitralError, route: Route) -> None:
     elif call.operator_principal is not None:
         actor = actor_of(call.operator_principal)
     try:
-        call.coordinator.denials.note(error, actor, f"{route.method} {route.path}", call.coordinator.clock.now())
+        call.coordinator.denials.note(error, actor, route.access, route.name, call.address, call.coordinator.clock.now())
     except MitralError:
         return  # a full disk must not hide the answer
 

@@ -49,15 +49,27 @@ class InvitationRow(SQLModel, table=True):
 
 
 class OperatorRow(SQLModel, table=True):
-    """A person or program with an API token."""
+    """A person or program at the coordinator."""
 
     __tablename__: ClassVar[str] = "operator"
     operator: str = Field(primary_key=True)
     role: str
-    token_hash: str = Field(unique=True)
     created_at: str
-    expires_at: str | None = None
     removed_at: str | None = None
+
+
+class ApiTokenRow(SQLModel, table=True):
+    """An operator's API token, kept as its hash."""
+
+    __tablename__: ClassVar[str] = "api_token"
+    token_id: str = Field(primary_key=True)
+    operator: str = Field(index=True)
+    token_hash: str = Field(unique=True)
+    name: str
+    limits: str | None = None  # permissions separated by blanks; none: everything the role holds
+    created_at: str
+    expires_at: str
+    revoked_at: str | None = None
 
 
 class RosterRow(SQLModel, table=True):

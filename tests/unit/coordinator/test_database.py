@@ -18,7 +18,7 @@ from shared.errors import InputError, Unavailable
 
 
 def add(tx: Transaction, name: str) -> None:
-    operators.add_operator(tx, name, "viewer", f"hash-of-{name}", "2026-11-21T09:00:00.000Z", None)
+    operators.add_operator(tx, name, "viewer", "2026-11-21T09:00:00.000Z")
 
 
 def fail(database: Database, first: Callable[[Transaction], object]) -> None:
