@@ -40,7 +40,7 @@ VERBS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "mitral study pause": ("POST /v1/studies/{study}/{verb}", "GET /v1/studies/{study}"),
         "mitral study stop": ("POST /v1/studies/{study}/{verb}", "GET /v1/studies/{study}"),
         "mitral study watch": ("GET /v1/studies/{study}/watch",),
-        "mitral study fetch": ("GET /v1/studies/{study}", "GET /v1/blobs/{sha256}"),
+        "mitral study fetch": ("GET /v1/studies/{study}", "GET /v1/blobs/{sha256}", "GET /v1/audit/checkpoint"),
         "mitral audit verify": _FILES_ONLY,
         "mitral demo": _FILES_ONLY,
         "mitral bench round": _FILES_ONLY,
