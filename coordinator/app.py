@@ -15,6 +15,7 @@ from coordinator.denials import Denials
 from coordinator.driver import Driver
 from coordinator.keys import load_keys
 from coordinator.presence import Presence
+from coordinator.rate_limits import RateLimits
 from coordinator.rounds.sweep import Desk
 from coordinator.scheduler import Scheduler
 from coordinator.storage import sites
@@ -54,6 +55,7 @@ class Coordinator:
         ] = {}  # per site: the cursor it was given, and of which commands
         # (operator, digest): who has sent a blob itself, and so does not learn its content by naming its digest.
         self.senders: set[tuple[str, str]] = set()
+        self.limits = RateLimits()
         self.denials = Denials(self.database, self.log)
         self.scheduler = Scheduler()
         self.desk = Desk(

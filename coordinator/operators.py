@@ -1,4 +1,4 @@
-"""Operators: people and programs at the coordinator, each with one role that somebody who holds it to give gave them."""
+"""Operators: people and programs at the coordinator, each with one role that was given to them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -71,9 +71,7 @@ class Principal:
         return Refusal("permission_denied", f"{self.operator} is {self.role}; {what} is not among its rights{reach}")
 
 
-def add_operator(
-    tx: Transaction, log: AuditLog, by: Principal | None, operator: str, role: str, now: datetime
-) -> None:
+def add_operator(tx: Transaction, log: AuditLog, by: Principal | None, operator: str, role: str, now: datetime) -> None:
     """Add an operator without any credential; only the initialisation adds one without `by`.
 
     Raises:

@@ -11,7 +11,7 @@ from coordinator.operators import Principal, actor_of, read
 from coordinator.permissions import Permission, parse_permission
 from coordinator.storage import operators as stored_operators
 from coordinator.storage import tokens as stored
-from coordinator.storage.database import Transaction
+from coordinator.storage.database import Database, Transaction
 from shared.canonical import tagged_hash
 from shared.clock import parse_timestamp, timestamp
 from shared.crypto.secret import Secret
@@ -23,6 +23,7 @@ MOST_DAYS = 366
 _MOST_PERMISSIONS = 32
 _LONGEST_NAME = 64
 _SECRET_BYTES = 20
+_SEEN_WITHIN = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def issue(
     tx: Transaction, log: AuditLog, by: Principal | None, operator: str, *, name: str, permissions: Sequence[str],
     days: int | None, now: datetime,
 ) -> Issued:  # fmt: skip
-    """Give an operator a token. An operator's own token reaches no further and lasts no longer than what it was made with.
+    """Give an operator a token. One made with a token reaches no further and lasts no longer than that one.
 
     `by` is somebody else only for the first token of an operator whom he has just added; `None` is the coordinator.
 
@@ -89,19 +90,30 @@ def revoke(tx: Transaction, log: AuditLog, by: Principal, token_id: str, now: da
     log.append(tx, fact, now)
 
 
-def authenticate(tx: Transaction, secret: str, now: datetime) -> Principal:
-    """Return whose token this is.
+def authenticate(database: Database, secret: str, idle_minutes: int, now: datetime) -> Principal:
+    """Return whose token or session this is, and remember to the minute that it was used.
 
     Raises:
-        Refusal: ``token_invalid`` for one that is unknown, expired or taken away.
+        Refusal: ``token_invalid`` for one that is unknown, expired or taken away, or a session that rested too long.
     """
-    found = stored.read_by_hash(tx, secret_hash(secret))
-    operator = None if found is None else stored_operators.read_operator(tx, found.operator)
-    gone = found is None or found.revoked_at is not None or parse_timestamp(found.expires_at) <= now
-    if found is None or gone or operator is None or operator.removed_at is not None:
+    with database.reading("authenticate an operator") as tx:
+        found = stored.read_by_hash(tx, secret_hash(secret))
+        operator = None if found is None else stored_operators.read_operator(tx, found.operator)
+    if found is None or operator is None or operator.removed_at is not None or not is_valid(found, idle_minutes, now):
         raise Refusal("token_invalid", "the token is unknown, has expired or was taken away")
+    if found.seen_at is None or now - parse_timestamp(found.seen_at) >= _SEEN_WITHIN:
+        with database.transaction("remember that a token was used") as tx:
+            stored.set_seen(tx, found.token_id, timestamp(now))
     limits = None if found.limits is None else frozenset(parse_permission(text) for text in found.limits.split())
-    return Principal(operator.operator, operator.role, limits, "token", found.token_id, found.expires_at)
+    return Principal(operator.operator, operator.role, limits, found.authn, found.token_id, found.expires_at)
+
+
+def is_valid(token: stored.Token, idle_minutes: int, now: datetime) -> bool:
+    """Return whether a token or session may still be used."""
+    if token.revoked_at is not None or parse_timestamp(token.expires_at) <= now:
+        return False
+    seen_at = parse_timestamp(token.seen_at or token.created_at)
+    return not token.is_session or now - seen_at < timedelta(minutes=idle_minutes)
 
 
 def _until(by: Principal | None, operator: str, days: int | None, now: datetime) -> str:
@@ -126,4 +138,3 @@ def _limits(
     for permission in wanted or sorted(holder.limits or ()):
         holder.check_grant(permission)
     return wanted or holder.limits
-

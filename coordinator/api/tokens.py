@@ -1,4 +1,4 @@
-"""API tokens: everybody makes and takes away his own; administrators take away anybody's."""
+"""API tokens and sessions: everybody makes and takes away his own; administrators take away anybody's."""
 
 from starlette.responses import Response
 
@@ -6,25 +6,26 @@ from coordinator import tokens
 from coordinator.api.call import Call, JsonAnswer
 from coordinator.api.operators import access_answer
 from coordinator.storage import tokens as stored
-from shared.clock import timestamp
 from shared.errors import InputError
 
 
 def index(call: Call) -> Response:
-    """List the tokens that the credential reaches, without their secrets, which nobody has."""
-    now = timestamp(call.coordinator.clock.now())
+    """List the tokens and sessions that the credential reaches, without their secrets, which nobody has."""
+    now, idle = call.coordinator.clock.now(), call.coordinator.settings.session_idle_minutes
     with call.coordinator.database.reading("list tokens") as tx:
         found = [one for one in stored.read_tokens(tx) if call.operator.may("tokens.read", one.token_id, one.operator)]
     shown = [
         {
             "token": one.token_id,
             "operator": one.operator,
+            "authn": one.authn,
             "name": one.name,
             "permissions": None if one.limits is None else one.limits.split(),
             "created_at": one.created_at,
             "expires_at": one.expires_at,
             "revoked_at": one.revoked_at,
-            "valid": one.revoked_at is None and one.expires_at > now,
+            "seen_at": one.seen_at,
+            "valid": tokens.is_valid(one, idle, now),
         }
         for one in found
     ]
@@ -47,7 +48,7 @@ def issue(call: Call) -> Response:
 
 
 def revoke(call: Call) -> Response:
-    """Take a token away at once."""
+    """Take a token or session away at once."""
     coordinator, token = call.coordinator, call.id("token")
     with coordinator.database.transaction("revoke a token") as tx:
         tokens.revoke(tx, coordinator.log, call.operator, token, coordinator.clock.now())

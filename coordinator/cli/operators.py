@@ -36,6 +36,18 @@ def list_operators(context: typer.Context) -> None:
 
 
 @app.command()
+def link(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The operator's id.")],
+    out: Annotated[Path, typer.Option(help="Where to write the one-time link file.")],
+) -> None:
+    """Make a one-time link with which the operator sets password and second factor, anew if need be."""
+    found = Rest(context.obj).post(f"/v1/operators/{name}/link")
+    write_access_file(out, found)
+    typer.echo(f"{out}: for {name}, once, until {found['expires_at']}")
+
+
+@app.command()
 def role(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The operator's id.")],

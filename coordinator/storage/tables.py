@@ -48,30 +48,6 @@ class InvitationRow(SQLModel, table=True):
     state: str = "open"  # open, pending, approved, rejected, replaced
 
 
-class OperatorRow(SQLModel, table=True):
-    """A person or program at the coordinator."""
-
-    __tablename__: ClassVar[str] = "operator"
-    operator: str = Field(primary_key=True)
-    role: str
-    created_at: str
-    removed_at: str | None = None
-
-
-class ApiTokenRow(SQLModel, table=True):
-    """An operator's API token, kept as its hash."""
-
-    __tablename__: ClassVar[str] = "api_token"
-    token_id: str = Field(primary_key=True)
-    operator: str = Field(index=True)
-    token_hash: str = Field(unique=True)
-    name: str
-    limits: str | None = None  # permissions separated by blanks; none: everything the role holds
-    created_at: str
-    expires_at: str
-    revoked_at: str | None = None
-
-
 class RosterRow(SQLModel, table=True):
     """A roster version."""
 
