@@ -1,4 +1,4 @@
-"""Access files: where a coordinator is, which root to trust, which token to send."""
+"""Access and link files: where a coordinator is, which root to trust, which secret to send."""
 
 import json
 import os
@@ -22,8 +22,21 @@ def build_access_file(url: str, root_der: bytes, operator: str, role: str, token
     }
 
 
+def build_link_file(url: str, root_der: bytes, operator: str, link: Secret, expires_at: str) -> dict[str, object]:
+    """Return the file with which a person sets up an account, once."""
+    return {
+        "v": 1,
+        "kind": "link",
+        "url": url,
+        "root": b64u(root_der),
+        "operator": operator,
+        "link": link.reveal().decode(),
+        "expires_at": expires_at,
+    }
+
+
 def write_access_file(path: Path, access: dict[str, object]) -> None:
-    """Write an access file that only its owner can read.
+    """Write an access or link file that only its owner can read.
 
     Raises:
         InputError: ``file_exists``; a token is never overwritten.

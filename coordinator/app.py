@@ -17,6 +17,7 @@ from coordinator.keys import load_keys
 from coordinator.log_rotation import open_log
 from coordinator.nonces import Nonces
 from coordinator.presence import Holders, Presence
+from coordinator.rate_limits import RateLimits
 from coordinator.rounds.sweep import Desk
 from coordinator.scheduler import Scheduler
 from coordinator.storage import log as stored_log
@@ -63,6 +64,7 @@ class Coordinator:
         # (operator, digest): who has sent a blob itself, and so does not learn its content by naming its digest.
         self.senders: set[tuple[str, str]] = set()
         self.nonces = Nonces()
+        self.limits = RateLimits()
         self.denials = Denials(self.database, self.log)
         self.scheduler = Scheduler()
         self.desk = Desk(

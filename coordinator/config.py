@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     server_certificate_days: Annotated[int, Field(ge=1, le=398)] = (
         90  # how long the coordinator's own is; renewed at start
     )
+    session_idle_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = 30  # a session that rests so long ends
+    session_hours: Annotated[int, Field(ge=1, le=24 * 7)] = 12  # a session ends after so long in any case
     threads: Annotated[int, Field(ge=0, le=256)] = 0  # workers of the aggregation, 0: one per core
     max_blob_bytes: Annotated[int, Field(ge=1)] = 2**31  # the largest initial model a researcher may upload
 

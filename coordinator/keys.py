@@ -37,6 +37,7 @@ class Keys:
     server: x509.Issuer
     root_der: bytes
     tls_password: Secret
+    kek: Secret  # seals what the database keeps of people
 
     @property
     def pin(self) -> str:
@@ -117,6 +118,7 @@ def load_keys(folder: Path) -> Keys:
         server=issuer("server"),
         root_der=from_b64u(public["root"]),
         tls_password=password,
+        kek=kek,
     )
 
 

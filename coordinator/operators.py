@@ -1,95 +1,108 @@
-"""Operators, their tokens and what each role may do: the one permission table (ARCHITECTURE section 5)."""
+"""Operators: people and programs at the coordinator, each with one role that was given to them."""
 
-import base64
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from types import MappingProxyType
-from typing import Literal
+from datetime import datetime
 
 from coordinator.audit import COORDINATOR_ACTOR, AuditLog, Fact
+from coordinator.permissions import ROLES, Permission, Right, is_covered
 from coordinator.storage import operators as stored
 from coordinator.storage.database import Transaction
 from shared.audit.entries import Actor
-from shared.canonical import tagged_hash
-from shared.clock import parse_timestamp, timestamp
-from shared.crypto.secret import Secret
+from shared.clock import timestamp
 from shared.errors import InputError, Refusal
 from shared.ids import check_id
-
-TOKEN_PREFIX = "MT1-"  # noqa: S105 (a public prefix, not a secret)
-_TOKEN_BYTES = 20
-
-Permission = Literal[
-    "whoami",
-    "sites.read",
-    "sites.write",
-    "rosters.read",
-    "rosters.write",
-    "operators.read",
-    "operators.write",
-    "studies.read",
-    "studies.run",
-    "blobs.write",
-    "blobs.read",
-    "audit.read",
-]
-Role = Literal["administrator", "researcher", "auditor", "viewer"]
-
-_EVERYBODY: frozenset[Permission] = frozenset({"whoami", "sites.read", "rosters.read", "studies.read"})
-# An administrator decides who takes part and not what is computed; a researcher the other way round. Administrators
-# make operators of every role: that one of them made a researcher for himself cannot be excluded here, it stands in the
-# log with his name, and what is computed still needs the approval of every hospital's steward.
-PERMISSIONS: Mapping[str, frozenset[Permission]] = MappingProxyType(
-    {
-        "administrator": _EVERYBODY
-        | {"sites.write", "rosters.write", "operators.read", "operators.write", "audit.read"},
-        "researcher": _EVERYBODY | {"studies.run", "blobs.write", "blobs.read"},
-        "auditor": _EVERYBODY | {"operators.read", "audit.read"},
-        "viewer": _EVERYBODY,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is asking."""
+    """Who is asking, with what credential, and how far that credential reaches."""
 
     operator: str
     role: str
+    limits: frozenset[Permission] | None = None  # what a scoped token leaves of the role; None: all of it
+    authn: str = "token"  # how they showed who they are, as the log says it
+    credential: str = ""  # the id of the token or session
+    expires_at: str | None = None  # until when the credential is valid
 
-    def check(self, permission: Permission) -> None:
-        """Return if the role holds the permission.
+    def may(self, right: Right, name: str, owner: str) -> bool:
+        """Return whether the right reaches the thing of this name and owner, by role and by credential."""
+        is_own = owner == self.operator
+        return all(
+            any(one.right == right and one.permits(name, is_own=is_own) for one in held) for held in self._layers()
+        )
+
+    def holds(self, permission: Permission) -> bool:
+        """Return whether this permission may be passed on."""
+        return all(is_covered(held, permission) for held in self._layers())
+
+    def check(self, right: Right) -> None:
+        """Return if the right is held in any scope; what it reaches is checked where the thing is known.
 
         Raises:
             Refusal: ``permission_denied``.
         """
-        if permission not in PERMISSIONS.get(self.role, frozenset()):
-            raise Refusal("permission_denied", f"{self.operator} is {self.role}; {permission} is not among its rights")
+        if not all(any(one.right == right for one in held) for held in self._layers()):
+            raise self._denial(right)
+
+    def check_on(self, right: Right, name: str, owner: str) -> None:
+        """Return if the right reaches the thing.
+
+        Raises:
+            Refusal: ``permission_denied``.
+        """
+        if not self.may(right, name, owner):
+            raise self._denial(f"{right} for {name}")
+
+    def check_grant(self, permission: Permission) -> None:
+        """Return if the permission may be passed on: nobody grants what he does not hold.
+
+        Raises:
+            Refusal: ``grant_denied``.
+        """
+        if not self.holds(permission):
+            raise Refusal("grant_denied", f"{self.operator} does not hold {permission.text} and cannot pass it on")
+
+    def _layers(self) -> tuple[frozenset[Permission], ...]:
+        role = ROLES.get(self.role, frozenset())
+        return (role,) if self.limits is None else (role, self.limits)
+
+    def _denial(self, what: str) -> Refusal:
+        reach = "" if self.limits is None else " with this token"
+        return Refusal("permission_denied", f"{self.operator} is {self.role}; {what} is not among its rights{reach}")
 
 
-def add_operator(
-    tx: Transaction, log: AuditLog, by: Principal | None, operator: str, role: str, days: int | None, now: datetime
-) -> Secret:
-    """Add an operator and return its token, which is shown this once and stored as a hash only.
+def add_operator(tx: Transaction, log: AuditLog, by: Principal | None, operator: str, role: str, now: datetime) -> None:
+    """Add an operator without any credential; only the initialisation adds one without `by`.
 
     Raises:
         InputError: ``id_malformed``, ``role_unknown``, ``operator_exists``.
+        Refusal: ``grant_denied``.
     """
     check_id(operator, "operator")
-    if role not in PERMISSIONS:
-        raise InputError("role_unknown", f"{role!r} is none of {', '.join(PERMISSIONS)}")
-    if days is not None and not 1 <= days <= 3650:
-        raise InputError("field_invalid", "days: 1 to 3650")
+    _check_role(by, role)
     if stored.read_operator(tx, operator) is not None:
         raise InputError("operator_exists", f"there is an operator {operator!r} already; names are not used twice")
-    token = TOKEN_PREFIX + base64.b32encode(os.urandom(_TOKEN_BYTES)).decode("ascii")
-    until = None if days is None else timestamp(now + timedelta(days=days))
-    stored.add_operator(tx, operator, role, token_hash(token), timestamp(now), until)
-    data = {"role": role, "expires_at": until}
-    log.append(tx, Fact("operator.added", actor_of(by), data, subject=("operator", operator)), now)
-    return Secret(token.encode())
+    stored.add_operator(tx, operator, role, timestamp(now))
+    log.append(tx, Fact("operator.added", actor_of(by), {"role": role}, subject=("operator", operator)), now)
+
+
+def change_role(tx: Transaction, log: AuditLog, by: Principal, operator: str, role: str, now: datetime) -> None:
+    """Give an operator another role. Nobody changes his own; the last administrator stays one.
+
+    Raises:
+        InputError: ``operator_unknown``, ``role_unknown``, ``operator_last``.
+        Refusal: ``grant_denied``.
+    """
+    found = read(tx, operator)
+    _check_role(by, role)
+    if operator == by.operator:
+        raise Refusal("grant_denied", f"{operator} cannot change his own role")
+    if role == found.role:
+        return
+    _check_not_last(tx, found)
+    stored.set_role(tx, operator, role)
+    data = {"role": role, "before": found.role}
+    log.append(tx, Fact("role.changed", actor_of(by), data, subject=("operator", operator)), now)
 
 
 def remove_operator(tx: Transaction, log: AuditLog, by: Principal, operator: str, now: datetime) -> None:
@@ -98,34 +111,39 @@ def remove_operator(tx: Transaction, log: AuditLog, by: Principal, operator: str
     Raises:
         InputError: ``operator_unknown``; ``operator_last`` for the last administrator.
     """
-    found = stored.read_operator(tx, operator)
-    if found is None or found.removed_at is not None:
-        raise InputError("operator_unknown", f"there is no operator {operator!r}")
-    others = [one for one in stored.read_operators(tx) if one.role == "administrator" and one.removed_at is None]
-    if found.role == "administrator" and len(others) == 1:
-        raise InputError("operator_last", f"{operator} is the last administrator")
+    found = read(tx, operator)
+    _check_not_last(tx, found)
     stored.set_removed(tx, operator, timestamp(now))
     log.append(tx, Fact("operator.removed", actor_of(by), {"role": found.role}, subject=("operator", operator)), now)
 
 
-def authenticate(tx: Transaction, token: str, now: datetime) -> Principal:
-    """Return whose token this is.
+def read(tx: Transaction, operator: str) -> stored.Operator:
+    """Return an operator who was not removed.
 
     Raises:
-        Refusal: ``token_invalid`` for one that is unknown, expired or taken away.
+        InputError: ``operator_unknown``.
     """
-    found = stored.read_by_token(tx, token_hash(token))
-    expired = found is not None and found.expires_at is not None and parse_timestamp(found.expires_at) <= now
-    if found is None or found.removed_at is not None or expired:
-        raise Refusal("token_invalid", "the token is unknown, has expired or was taken away")
-    return Principal(found.operator, found.role)
-
-
-def token_hash(token: str) -> str:
-    """Return what is stored of a token; 160 random bits need no slow hash."""
-    return tagged_hash("FED operator token", token.encode("utf-8", "replace")).hex()
+    found = stored.read_operator(tx, operator)
+    if found is None or found.removed_at is not None:
+        raise InputError("operator_unknown", f"there is no operator {operator[:64]!r}")
+    return found
 
 
 def actor_of(principal: Principal | None) -> Actor:
     """Return the log's actor for an operator; without one it is the coordinator itself."""
-    return COORDINATOR_ACTOR if principal is None else Actor("user", principal.operator, "token")
+    if principal is None:
+        return COORDINATOR_ACTOR
+    return Actor("user", principal.operator, principal.authn, principal.credential)
+
+
+def _check_role(by: Principal | None, role: str) -> None:
+    if role not in ROLES:
+        raise InputError("role_unknown", f"{role[:64]!r} is none of {', '.join(ROLES)}")
+    if by is not None:
+        by.check_grant(Permission("operators.grant", role))
+
+
+def _check_not_last(tx: Transaction, found: stored.Operator) -> None:
+    others = [one for one in stored.read_operators(tx) if one.role == "administrator" and one.removed_at is None]
+    if found.role == "administrator" and len(others) == 1:
+        raise InputError("operator_last", f"{found.operator} is the last administrator")

@@ -5,8 +5,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from coordinator import operators
-from coordinator.access_file import build_access_file, write_access_file
+from coordinator import accounts, operators, tokens
+from coordinator.access_file import build_access_file, build_link_file, write_access_file
 from coordinator.audit import COORDINATOR_ACTOR, AuditLog, Fact
 from coordinator.config import FILE_NAME, Settings, write_settings
 from coordinator.keys import create_keys, load_keys
@@ -25,11 +25,15 @@ EVIDENCE = "evidence"
 LOG_HEAD = "log-head.json"  # beside the keys: what was signed last is not restored with a database
 _LOCK = "lock"
 _ACCESS = "administrator.access.json"
+LINK = "administrator.link.json"
 FIRST_ADMINISTRATOR = "administrator"
 
 
 def initialise(state: Path, settings: Settings, clock: Clock) -> Path:
     """Make keys, database, log and the first administrator; return the path of the administrator's access file.
+
+    There is no password to begin with. The access file holds a token for programs, which ends like every other; the
+    link file beside it lets one person set a password and a second factor, once.
 
     Raises:
         InputError: ``state_exists``, ``id_malformed``.
@@ -52,15 +56,42 @@ def initialise(state: Path, settings: Settings, clock: Clock) -> Path:
                 }
                 log.append(tx, Fact("log.opened", COORDINATOR_ACTOR, opened), clock.now())
             with database.transaction("add the first administrator") as tx:
-                token = operators.add_operator(tx, log, None, FIRST_ADMINISTRATOR, "administrator", None, clock.now())
+                operators.add_operator(tx, log, None, FIRST_ADMINISTRATOR, "administrator", clock.now())
+                issued = tokens.issue(
+                    tx, log, None, FIRST_ADMINISTRATOR, name="first", permissions=(), days=None, now=clock.now()
+                )
+                link = accounts.invite(tx, log, None, FIRST_ADMINISTRATOR, clock.now())
             log.sign_checkpoint(database)
         finally:
             database.close()
         url = operator_url(settings, settings.operator_port)
-        access = build_access_file(url, keys.root_der, FIRST_ADMINISTRATOR, "administrator", token)
+        access = build_access_file(url, keys.root_der, FIRST_ADMINISTRATOR, "administrator", issued.secret)
         write_access_file(state / _ACCESS, access)
+        write_access_file(
+            state / LINK, build_link_file(url, keys.root_der, link.operator, link.secret, link.expires_at)
+        )
         write_settings(state, settings)  # last: a directory without settings was never initialised
     return state / _ACCESS
+
+
+def recover_account(state: Path, settings: Settings, operator: str, out: Path, clock: Clock) -> None:
+    """Write a one-time link for an operator, for when nobody can sign in who could make one.
+
+    Raises:
+        InputError: ``state_missing``, ``operator_unknown``, ``file_exists``.
+        Unavailable: ``state_in_use``.
+    """
+    with StateLock(state):
+        keys, database = load_keys(state / KEYS), open_database(state)
+        try:
+            log = AuditLog(settings.federation, keys.log_key, keys.idk)
+            with database.transaction("recover an account") as tx:
+                link = accounts.invite(tx, log, None, operator, clock.now())
+                url = operator_url(settings, settings.operator_port)
+                found = build_link_file(url, keys.root_der, link.operator, link.secret, link.expires_at)
+                write_access_file(out, found)  # inside: what cannot be written is not made
+        finally:
+            database.close()
 
 
 def operator_url(settings: Settings, port: int) -> str:

@@ -67,7 +67,9 @@ def submit(tx: Transaction, log: AuditLog, blobs: BlobStore, by: Principal, plan
 
     Raises:
         InputError: ``study_exists`` for another plan under the same id.
+        Refusal: ``permission_denied`` when the credential reaches other studies only.
     """
+    by.check_on("studies.run", plan.study, by.operator)
     known = stored.read_study(tx, plan.study)
     if known is not None:
         if known.plan_hash != plan.plan_hash or known.owner != by.operator:
@@ -140,7 +142,7 @@ def pause(tx: Transaction, log: AuditLog, by: Principal, study: str, now: dateti
 
     Raises:
         InputError: ``study_unknown``, ``study_state``.
-        Refusal: ``study_not_owned``.
+        Refusal: ``study_not_owned``, ``permission_denied``.
     """
     found = owned(tx, by, study)
     if found.state == "paused":
@@ -157,7 +159,7 @@ def stop(tx: Transaction, log: AuditLog, uploads: Uploads, by: Principal, study:
 
     Raises:
         InputError: ``study_unknown``, ``study_state``.
-        Refusal: ``study_not_owned``.
+        Refusal: ``study_not_owned``, ``permission_denied``.
     """
     found = owned(tx, by, study)
     if found.state == "stopped":
@@ -186,15 +188,16 @@ def read(tx: Transaction, study: str) -> Study:
 
 
 def owned(tx: Transaction, by: Principal, study: str) -> Study:
-    """Return a study of this researcher.
+    """Return a study of this researcher that the credential reaches.
 
     Raises:
         InputError: ``study_unknown``.
-        Refusal: ``study_not_owned``.
+        Refusal: ``study_not_owned``, ``permission_denied``.
     """
     found = read(tx, study)
     if found.owner != by.operator:
         raise Refusal("study_not_owned", f"{study} belongs to another researcher")
+    by.check_on("studies.run", study, found.owner)
     return found
 
 

@@ -70,7 +70,8 @@ def study_file() -> str:
 def http() -> str:
     """Return the page of every route of the two listeners."""
     routes = importlib.import_module("coordinator.api.routes")
-    operators = importlib.import_module("coordinator.operators")
+    permissions = importlib.import_module("coordinator.permissions")
+    verbs = importlib.import_module("coordinator.api.verbs")
     text = (
         "# HTTP\n\n"
         "Two listeners over TLS. What is not in these tables does not exist. An error is a problem document\n"
@@ -92,10 +93,23 @@ def http() -> str:
             for one in table_of_routes
         ]
         text += f"\n## {title}\n\n{meaning}\n\n" + table(("Method", "Path", "Access", "Does"), *rows)
-    permissions = [
-        (role, ", ".join(f"`{one}`" for one in sorted(held))) for role, held in operators.PERMISSIONS.items()
+    roles = [
+        (role, ", ".join(f"`{one.text.removesuffix(':all')}`" for one in sorted(held)))
+        for role, held in permissions.ROLES.items()
     ]
-    return text + "\n## Roles\n\n" + table(("Role", "Holds"), *permissions)
+    rights = {route.name: route.access for route in routes.OPERATOR_ROUTES}
+    needed = [
+        (f"`{verb}`", ", ".join(f"`{right}`" for right in dict.fromkeys(rights[route] for route in called)))
+        for verb, called in verbs.VERBS.items()
+        if called
+    ]
+    return (
+        text
+        + "\n## Roles\n\nA right without a scope is held for everything. See [access](../operators/access.md).\n\n"
+        + table(("Role", "Holds"), *roles)
+        + "\n## Verbs\n\nVerbs that are not listed ask the coordinator nothing as an operator; they work on files of\n"
+        "whoever runs them.\n\n" + table(("Verb", "Needs"), *needed)
+    )
 
 
 PAGES: dict[str, Callable[[], str]] = {

@@ -4,7 +4,7 @@ import functools
 
 from starlette.requests import Request
 
-from coordinator import operators
+from coordinator import tokens
 from coordinator.app import Coordinator
 from coordinator.operators import Principal
 from coordinator.sites import SitePrincipal, check_active
@@ -48,8 +48,8 @@ def operator_of(coordinator: Coordinator, request: Request) -> Principal:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Refusal("token_missing", "send the access file's token: Authorization: Bearer ...")
-    with coordinator.database.reading("authenticate an operator") as tx:
-        return operators.authenticate(tx, token.strip(), coordinator.clock.now())
+    idle = coordinator.settings.session_idle_minutes
+    return tokens.authenticate(coordinator.database, token.strip(), idle, coordinator.clock.now())
 
 
 def dsse_credential(request: Request) -> str:

@@ -30,7 +30,7 @@ def get_for_operator(call: Call) -> Response:
     sha256 = call.path["sha256"]
     with call.coordinator.database.reading("find a blob's studies") as tx:
         found = studies.read_blob_studies(tx, sha256)
-    if not any(call.operator.operator == study.owner for study in found):
+    if not any(call.operator.may("blobs.read", study.study, study.owner) for study in found):
         raise InputError("blob_unknown", f"there is no blob {sha256[:64]!r} in a study of {call.operator.operator}")
     return _answer(call, sha256)
 

@@ -27,6 +27,11 @@ class Call:
     body: bytes = b""
 
     @property
+    def address(self) -> str:
+        """Return the other end's address; behind a proxy it is the proxy's."""
+        return self.request.client.host if self.request.client else ""
+
+    @property
     def path(self) -> Mapping[str, str]:
         """Return the path parameters."""
         return self.request.path_params

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route as HttpRoute
 
 from coordinator.api import (
+    accounts,
     audit,
     blobs,
     certificates,
@@ -24,6 +25,7 @@ from coordinator.api import (
     sites,
     state_resets,
     studies,
+    tokens,
     work,
 )
 from coordinator.api.authentication import check_site, operator_of, site_of
@@ -31,13 +33,15 @@ from coordinator.api.bodies import drain, read_body
 from coordinator.api.call import Call
 from coordinator.api.problems import internal_problem, on_http_error, problem_response
 from coordinator.app import Coordinator
-from coordinator.operators import Permission, actor_of
+from coordinator.operators import actor_of
+from coordinator.permissions import Right
+from coordinator.rate_limits import Pace
 from shared.crypto.signed_envelope import MAX_ENVELOPE_BYTES
-from shared.errors import Misuse, MitralError
+from shared.errors import Misuse, MitralError, Refusal
 from shared.ids import uuid7
 
 Handler = Callable[[Call], Response] | Callable[[Call], Awaitable[Response]]
-Access = Permission | Literal["anybody", "site"]
+Access = Right | Literal["anybody", "site"]
 SMALL = 64 * 1024
 ENVELOPE = MAX_ENVELOPE_BYTES
 SEALED = 2 * MAX_ENVELOPE_BYTES
@@ -53,17 +57,23 @@ class Route:
     access: Access
     limit: int
     handler: Handler
+    pace: Pace | None = None  # the rate limit of its own; operators also have one over all routes
+
+    @property
+    def name(self) -> str:
+        """Return method and path, as verbs and log entries name the route."""
+        return f"{self.method} {self.path}"
 
 
 AGENT_ROUTES: tuple[Route, ...] = (
-    Route("POST", "/v1/enrol", "anybody", SMALL, enrolment.request),
+    Route("POST", "/v1/enrol", "anybody", SMALL, enrolment.request, "enrol"),
     Route("GET", "/v1/enrol/{request_id}", "anybody", 0, enrolment.poll),
     Route("GET", "/v1/health/live", "anybody", 0, log.live),
     Route("GET", "/v1/agent/poll", "site", 0, work.poll),
     Route("GET", "/v1/blobs/{sha256}", "site", 0, blobs.get_for_site),
     Route("GET", "/v1/rosters/{version}", "site", 0, rosters.get),
-    Route("PUT", "/v1/rosters/{version}/approvals/{site}", "site", SMALL, rosters.approve),
-    Route("PUT", "/v1/studies/{study}/approvals/{site}", "site", SMALL, studies.approve),
+    Route("PUT", "/v1/rosters/{version}/approvals/{site}", "site", SMALL, rosters.approve, "approval"),
+    Route("PUT", "/v1/studies/{study}/approvals/{site}", "site", SMALL, studies.approve, "approval"),
     Route("PUT", "/v1/studies/{study}/pairings/{site}", "site", ENVELOPE, studies.put_pairing),
     Route("GET", "/v1/studies/{study}/outcomes", "site", 0, studies.outcomes),
     Route("GET", "/v1/rounds/{ctx_hash}/uploads/{site}", "site", 0, rounds.get_chunks),
@@ -75,7 +85,7 @@ AGENT_ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/rounds/{ctx_hash}/unmask-request/{site}", "site", 0, rounds.get_unmask_request),
     Route("PUT", "/v1/rounds/{ctx_hash}/unmask/{site}", "site", SEALED, rounds.put_unmask),
     Route("PUT", "/v1/rounds/{ctx_hash}/attestation/{site}", "site", SMALL, rounds.put_attestation),
-    Route("PUT", "/v1/complaints/{site}/{digest}", "site", SMALL, rounds.put_complaint),
+    Route("PUT", "/v1/complaints/{site}/{digest}", "site", SMALL, rounds.put_complaint, "complaint"),
     Route("GET", "/v1/log/checkpoint", "site", 0, log.checkpoint),
     Route("GET", "/v1/log/entries/{start}/{end}", "site", 0, log.entries),
     Route("GET", "/v1/log/cosignatures", "site", 0, log.cosignatures),
@@ -90,7 +100,12 @@ AGENT_ROUTES: tuple[Route, ...] = (
 OPERATOR_ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/health/live", "anybody", 0, log.live),
     Route("GET", "/v1/health/ready", "anybody", 0, log.ready),
-    Route("GET", "/v1/whoami", "whoami", 0, operators.whoami),
+    Route("POST", "/v1/account/setup", "anybody", SMALL, accounts.set_up, "login"),
+    Route("POST", "/v1/account/confirm", "anybody", SMALL, accounts.confirm, "login"),
+    Route("POST", "/v1/login", "anybody", SMALL, accounts.login, "login"),
+    Route("POST", "/v1/logout", "account.use", SMALL, accounts.logout),
+    Route("POST", "/v1/account/link", "account.use", SMALL, accounts.renew),
+    Route("GET", "/v1/whoami", "account.use", 0, operators.whoami),
     Route("GET", "/v1/sites", "sites.read", 0, sites.index),
     Route("POST", "/v1/sites/invitations", "sites.write", SMALL, sites.invite),
     Route("POST", "/v1/sites/{site}/approve", "sites.write", SMALL, sites.approve),
@@ -102,7 +117,12 @@ OPERATOR_ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/rosters", "rosters.write", SMALL, rosters.propose),
     Route("GET", "/v1/operators", "operators.read", 0, operators.index),
     Route("POST", "/v1/operators", "operators.write", SMALL, operators.add),
+    Route("POST", "/v1/operators/{operator}/link", "operators.grant", SMALL, accounts.invite),
+    Route("POST", "/v1/operators/{operator}/role", "operators.grant", SMALL, operators.change),
     Route("DELETE", "/v1/operators/{operator}", "operators.write", 0, operators.remove),
+    Route("GET", "/v1/tokens", "tokens.read", 0, tokens.index),
+    Route("POST", "/v1/tokens", "tokens.write", SMALL, tokens.issue),
+    Route("DELETE", "/v1/tokens/{token}", "tokens.write", 0, tokens.revoke),
     Route("PUT", "/v1/blobs/{sha256}", "blobs.write", STREAMED, blobs.put),
     Route("GET", "/v1/blobs/{sha256}", "blobs.read", 0, blobs.get_for_operator),
     Route("POST", "/v1/studies", "studies.run", 2**20, studies.submit),
@@ -168,14 +188,27 @@ def _note_denial(call: Call, error: MitralError, route: Route) -> None:
     elif call.operator_principal is not None:
         actor = actor_of(call.operator_principal)
     try:
-        call.coordinator.denials.note(error, actor, f"{route.method} {route.path}", call.coordinator.clock.now())
+        call.coordinator.denials.note(
+            error, actor, route.access, route.name, call.address, call.coordinator.clock.now()
+        )
     except MitralError:
         return  # a full disk must not hide the answer
 
 
 def _authenticate(call: Call, route: Route) -> None:
+    coordinator, now = call.coordinator, call.coordinator.clock.now()
+    caller = call.address
     if route.access == "site":
-        check_site(call.coordinator, call.site)
+        check_site(coordinator, call.site)
+        caller = call.site.site
     elif route.access != "anybody":
-        call.operator_principal = operator_of(call.coordinator, call.request)
+        try:
+            call.operator_principal = operator_of(coordinator, call.request)
+        except Refusal:
+            coordinator.limits.take("stranger", caller, now)
+            raise
+        caller = call.operator.operator
+        coordinator.limits.take("operator", caller, now)
         call.operator.check(route.access)
+    if route.pace is not None:
+        coordinator.limits.take(route.pace, caller, now)

@@ -12,6 +12,8 @@ from coordinator.api.polling import HungUp, wait_for_news
 from coordinator.rounds.summary import study_view, what_sites_do
 from coordinator.storage import rounds
 from coordinator.storage import studies as stored
+from coordinator.storage.database import Transaction
+from coordinator.storage.studies import Study
 from shared.canonical import JsonObject, b64u, sha256_hex
 from shared.errors import InputError, Misuse, Unavailable
 from shared.protocol.outcome import PublishedOutcome
@@ -35,15 +37,16 @@ def submit(call: Call) -> Response:
 
 
 def index(call: Call) -> Response:
-    """List all studies."""
+    """List the studies that the credential reaches."""
     with call.coordinator.database.reading("list studies") as tx:
-        return JsonAnswer({"studies": [study_view(tx, study).as_json() for study in stored.read_studies(tx)]})
+        found = [one for one in stored.read_studies(tx) if call.operator.may("studies.read", one.study, one.owner)]
+        return JsonAnswer({"studies": [study_view(tx, study).as_json() for study in found]})
 
 
 def get(call: Call) -> Response:
     """Return one study."""
     with call.coordinator.database.reading("read a study") as tx:
-        return JsonAnswer(study_view(tx, studies.read(tx, call.id("study"))).as_json())
+        return JsonAnswer(study_view(tx, _readable(call, tx)).as_json())
 
 
 def command(call: Call) -> Response:
@@ -146,9 +149,15 @@ def _check_sender(call: Call, sha256: str) -> None:
         raise InputError("initial_model_missing", f"upload the model {sha256} first")
 
 
+def _readable(call: Call, tx: Transaction) -> Study:
+    found = studies.read(tx, call.id("study"))
+    call.operator.check_on("studies.read", found.study, found.owner)
+    return found
+
+
 def _seen(call: Call) -> JsonObject:
     with call.coordinator.database.reading("watch a study") as tx:
-        study = studies.read(tx, call.id("study"))
+        study = _readable(call, tx)
         view = study_view(tx, study).as_json()
         doing = what_sites_do(tx, study, call.coordinator.presence, call.coordinator.clock)
     # The cursor means something to this process's answers only, so it needs no canonical form.

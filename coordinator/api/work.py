@@ -60,6 +60,8 @@ def _check_lease(call: Call) -> None:
         if check_active(tx, call.site, coordinator.federation, now).instance == instance:
             coordinator.holders.saw(call.site.site, now)
             return
+    # A lease costs a commit and a conflict an entry: who comes with ever new instances has to slow down.
+    coordinator.limits.take("instance", call.site.site, now)
     with coordinator.database.transaction("take a lease") as tx:
         site = check_active(tx, call.site, coordinator.federation, now)
         is_holder = take_lease(tx, coordinator.log, site, instance, previous, now)

@@ -20,7 +20,7 @@ def init(
     """Make the identity, the private authority, the log and the first administrator."""
     # Imported here: every other verb is a REST client and starts faster without the database.
     from coordinator.config import check_settings
-    from coordinator.state import initialise
+    from coordinator.state import LINK, initialise
 
     settings = check_settings(
         state,
@@ -33,6 +33,7 @@ def init(
     access = initialise(state, settings, SystemClock())
     typer.echo(f"The federation {federation} is set up in {state}.")
     typer.echo(f"The first administrator's access file: {access}")
+    typer.echo(f"The first administrator's one-time link: {state / LINK}")
     typer.echo(f"Next: mitral-coordinator serve --state {state}")
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli import audit, init, log, operators, rosters, serve, sites, studies
+from coordinator.cli import account, audit, init, log, operators, recover, rosters, serve, sites, studies, tokens
 from shared.crypto.secret import guard_process
 from shared.errors import InputError, Misuse, MitralError, PeerFault, Refusal, Unavailable
 
@@ -18,9 +18,12 @@ app = typer.Typer(
 )
 app.command("init")(init.init)
 app.command("serve")(serve.serve)
+app.command("recover")(recover.recover)
 app.add_typer(sites.app, name="sites", help="Invite, approve and revoke hospitals.")
 app.add_typer(rosters.app, name="rosters", help="Propose and list roster versions.")
 app.add_typer(operators.app, name="operators", help="Give people and programs access.")
+app.add_typer(account.app, name="account", help="Your own password, second factor and session.")
+app.add_typer(tokens.app, name="tokens", help="API tokens: narrower than a role, never for ever.")
 app.add_typer(studies.app, name="studies", help="Look at studies; researchers run them with `mitral study`.")
 app.add_typer(audit.app, name="audit", help="Export the log.")
 app.add_typer(log.app, name="log", help="See how far the log is final; exchange its signing key.")

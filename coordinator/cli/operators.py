@@ -17,7 +17,7 @@ def add(
     name: Annotated[str, typer.Argument(help="The operator's id.")],
     role: Annotated[str, typer.Option(help="administrator, researcher, auditor or viewer.")],
     out: Annotated[Path, typer.Option(help="Where to write the access file.")],
-    days: Annotated[int | None, typer.Option(help="How long the token is valid; for ever by default.")] = None,
+    days: Annotated[int | None, typer.Option(help="How long the token is valid, 90 by default, at most 366.")] = None,
 ) -> None:
     """Add an operator; its token stands in the access file and nowhere else."""
     body: dict[str, object] = {"operator": name, "role": role}
@@ -31,10 +31,31 @@ def add(
 def list_operators(context: typer.Context) -> None:
     """List the operators."""
     for one in Rest(context.obj).get("/v1/operators")["operators"]:
-        state = (
-            f"removed {one['removed_at']}" if one["removed_at"] else f"until {one['expires_at'] or 'further notice'}"
-        )
+        state = f"removed {one['removed_at']}" if one["removed_at"] else f"since {one['created_at']}"
         typer.echo(f"{one['operator']:24} {one['role']:14} {state}")
+
+
+@app.command()
+def link(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The operator's id.")],
+    out: Annotated[Path, typer.Option(help="Where to write the one-time link file.")],
+) -> None:
+    """Make a one-time link with which the operator sets password and second factor, anew if need be."""
+    found = Rest(context.obj).post(f"/v1/operators/{name}/link")
+    write_access_file(out, found)
+    typer.echo(f"{out}: for {name}, once, until {found['expires_at']}")
+
+
+@app.command()
+def role(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The operator's id.")],
+    role: Annotated[str, typer.Argument(help="administrator, researcher, auditor or viewer.")],
+) -> None:
+    """Give an operator another role; nobody changes his own."""
+    Rest(context.obj).post(f"/v1/operators/{name}/role", {"role": role})
+    typer.echo(f"{name} is {role}")
 
 
 @app.command()

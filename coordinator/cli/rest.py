@@ -17,7 +17,7 @@ _TIMEOUT_SECONDS = 60
 
 
 class Rest:
-    """Calls the operator plane with an access file."""
+    """Calls the operator plane with an access file, or with a link file the few routes that take a link."""
 
     def __init__(self, access: Path | None) -> None:
         """Read the access file, given or named by MITRAL_ACCESS.
@@ -31,7 +31,8 @@ class Rest:
         try:
             found = parse_strict(path.read_bytes())
             self._url = urlsplit(found["url"])
-            self._token = str(found["token"])
+            self.operator = str(found["operator"])
+            self.secret = str(found["token"] if "token" in found else found["link"])
             root = from_b64u(found["root"])
         except (OSError, KeyError, TypeError, PeerFault) as error:
             raise InputError("access_malformed", f"{path} is not a readable access file: {error}") from error
@@ -59,7 +60,7 @@ class Rest:
         connection = http.client.HTTPSConnection(
             self._url.hostname or "", self._url.port, context=self._tls, timeout=_TIMEOUT_SECONDS
         )
-        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {self.secret}", "Content-Type": "application/json"}
         try:
             connection.request(method, path, body, headers)
             response = connection.getresponse()

@@ -50,18 +50,6 @@ class InvitationRow(SQLModel, table=True):
     state: str = "open"  # open, pending, approved, rejected, replaced
 
 
-class OperatorRow(SQLModel, table=True):
-    """A person or program with an API token."""
-
-    __tablename__: ClassVar[str] = "operator"
-    operator: str = Field(primary_key=True)
-    role: str
-    token_hash: str = Field(unique=True)
-    created_at: str
-    expires_at: str | None = None
-    removed_at: str | None = None
-
-
 class RosterRow(SQLModel, table=True):
     """A roster version."""
 

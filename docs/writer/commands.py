@@ -57,6 +57,14 @@ def command_page(name: str, command: TyperCommand | TyperGroup) -> str:
     return text + options_table(command)
 
 
+def commands() -> dict[str, TyperCommand | TyperGroup]:
+    """Return the three programs' commands by name."""
+    return {
+        program: cast("TyperCommand | TyperGroup", get_command(importlib.import_module(module).app))
+        for program, module in PROGRAMS.items()
+    }
+
+
 def command_line() -> str:
     """Return the page of every command of the three programs."""
     text = (
@@ -65,8 +73,7 @@ def command_line() -> str:
         "`mitral-coordinator` the coordinator's. Errors go to standard error with a code from the\n"
         "[problems](problems.md), results to standard output; `--json` prints a result for scripts.\n"
     )
-    for program, module in PROGRAMS.items():
-        app = importlib.import_module(module).app
-        text += f"\n## {program}\n\n{app.info.help}\n"
-        text += command_page(program, cast("TyperCommand | TyperGroup", get_command(app)))
+    for program, command in commands().items():
+        text += f"\n## {program}\n\n{command.help}\n"
+        text += command_page(program, command)
     return text

@@ -60,6 +60,9 @@ ENTRY_TYPES: dict[str, EntryType] = {
     "role.changed": _type("authorisation", "U", "An operator's role changed", "role"),
     "token.issued": _type("authorisation", "C", "An API token was issued", "scope"),
     "token.revoked": _type("authorisation", "D", "An API token was revoked"),
+    "logout": _type("authentication", "E", "An operator signed out"),
+    "account.invited": _type("authorisation", "C", "A one-time link to set a password was made", "expires_at"),
+    "account.set_up": _type("authentication", "U", "An operator set password and second factor"),
     "config.changed": _type("authorisation", "U", "A setting changed", "setting"),
     # --- rosters (A4) ------------------------------------------------------------------------------------------------
     "roster.proposed": _type("authorisation", "C", "A roster version was proposed", "version", "roster"),

@@ -13,7 +13,13 @@ from tests.support.tree import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 HEAVY = {"monai", "opacus", "torch"}
 # The import names that differ from the distribution's name.
-IMPORT_NAMES = {"pydantic-settings": "pydantic_settings", "pyyaml": "yaml", "scikit-learn": "sklearn", "pillow": "PIL"}
+IMPORT_NAMES = {
+    "argon2-cffi": "argon2",
+    "pydantic-settings": "pydantic_settings",
+    "pyyaml": "yaml",
+    "scikit-learn": "sklearn",
+    "pillow": "PIL",
+}
 
 IMPORT_ALL = """
 import importlib, json, pkgutil, sys

@@ -23,7 +23,7 @@ PINS = {canonicalize_name(name): version for name, version in (line.split("==") 
 # What each package may import: the base (None) and its own extra. The workbench starts both sides.
 EXTRAS = {"coordinator": "coordinator", "shared": None, "site_agent": "site", "workbench": "workbench"}
 # Where the import name is not the distribution's name.
-IMPORT_NAMES = {"pillow": "pil", "pyyaml": "yaml", "scikit-learn": "sklearn"}
+IMPORT_NAMES = {"argon2-cffi": "argon2", "pillow": "pil", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 NOT_IMPORTED = {
     "httptools": "uvicorn imports it: the faster HTTP parser",
     "rich": "typer prints with it, also where the workbench does not",

@@ -41,11 +41,10 @@ def run_out(scene: Scene, rounds: int = 10) -> None:
 
 
 def test_whoami_and_a_token_that_is_not_one(scene: Scene) -> None:
-    assert scene.operator("GET", "/v1/whoami") == {
-        "operator": "researcher",
-        "roles": ["researcher"],
-        "federation": "federation-1",
-    }
+    found = scene.operator("GET", "/v1/whoami")
+    assert (found["operator"], found["roles"], found["federation"]) == ("researcher", ["researcher"], "federation-1")
+    assert found["expires_at"] == "2027-02-19T09:00:00.000Z"
+    assert "studies.run:own" in found["permissions"]
     for token, code in (("", "token_missing"), ("MT1-NOPE", "token_invalid")):
         scene.tokens["odd"] = token
         assert code_of(lambda: scene.operator("GET", "/v1/whoami", role="odd")) == code
@@ -94,7 +93,11 @@ def test_denials_are_logged_once_a_minute_with_who_and_what(scene: Scene) -> Non
         ("authn.fail", "system", "unknown"),
         ("authz.deny", "user", "viewer"),
     ]
-    assert found[0]["data"] == {"permission": "POST /v1/rosters", "reason": "permission_denied"}
+    assert found[0]["data"] == {
+        "permission": "rosters.write",
+        "reason": "permission_denied",
+        "route": "POST /v1/rosters",
+    }
     assert "MT1-NOPE" not in json.dumps(found)
 
 

@@ -1,5 +1,6 @@
 """The service as a process: real TLS on loopback, long polls, signals, ports and locks."""
 
+import base64
 import contextlib
 import json
 import os
@@ -19,12 +20,14 @@ from typing import Any
 
 import pytest
 
+from coordinator import second_factor
 from coordinator.cli.main import main
 from coordinator.cli.rest import Rest
 from coordinator.config import read_settings, write_settings
 from coordinator.keys import load_keys
 from coordinator.state import agent_url
 from shared.crypto import x509
+from shared.crypto.secret import Secret
 from shared.errors import InputError, MitralError
 from shared.protocol.work import PollAnswer
 from tests.support.coordinator_scene import SITES, Scene
@@ -207,7 +210,9 @@ def test_a_poll_that_hangs_up_makes_the_site_offline_at_once(service: Service) -
 
 
 def fixed_access(service: Service) -> Path:
-    """Return the administrator's access file with the port of this run."""
+    """Return the administrator's access file with the port of this run; what the frozen clock dated is valid now."""
+    with contextlib.closing(sqlite3.connect(service.state / "coordinator.sqlite")) as database, database:
+        database.execute("UPDATE api_token SET expires_at = '2999-01-01T00:00:00.000Z'")
     path = service.state / "administrator.access.json"
     access = json.loads(path.read_text())
     access["url"] = f"https://127.0.0.1:{service.settings.operator_port}"
@@ -359,6 +364,49 @@ def test_the_command_line_does_an_administrators_work(
     assert run("sites", "list", "--access").returncode == 2
     gone = run("sites", "list")
     assert (gone.returncode, "coordinator_unreachable" in gone.stderr) == (5, True)
+
+
+def test_a_person_sets_up_an_account_signs_in_renews_and_signs_out(
+    service: Service, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[str] = []
+    monkeypatch.setattr("typer.prompt", lambda *_args, **_more: answers.pop(0) if answers else now_code())
+    secret = Secret(b"")
+
+    def now_code() -> str:
+        return second_factor.code_at(secret, second_factor.step_at(datetime.now(UTC)))
+
+    def at_first_sight(text: str) -> None:
+        nonlocal secret
+        if "authenticator:" in text:
+            secret = Secret(base64.b32decode(text.rpartition(" ")[2]))
+        sys.stdout.write(f"{text}\n")
+
+    access, link, session = (str(tmp_path / name) for name in ("viewer.json", "link.json", "session.json"))
+    monkeypatch.setenv("MITRAL_ACCESS", str(fixed_access(service)))
+    assert run("operators", "link", "viewer", "--out", link).returncode == 0
+    monkeypatch.delenv("MITRAL_ACCESS")
+    monkeypatch.setattr("typer.echo", at_first_sight)
+    answers += ["three ships came sailing"]
+    done = run("account", "setup", link)
+    codes = [line.strip() for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert (done.returncode, len(codes), Path(link).exists()) == (0, 10, False)
+    answers += ["three ships came sailing", codes[0]]
+    known = str(service.state / "administrator.access.json")
+    assert run("account", "login", known, "--operator", "viewer", "--out", session).returncode == 0
+    if os.name == "posix":
+        assert Path(session).stat().st_mode & 0o777 == 0o600
+    assert run("--access", session, "studies", "list").returncode == 0
+    assert "session-" in run("--access", session, "tokens", "list").stdout
+    assert run("--access", session, "tokens", "issue", "--out", access, "--permission", "sites.read").returncode == 0
+    assert run("--access", access, "sites", "list").returncode == 0
+    assert run("--access", access, "studies", "list").returncode == 3
+    answers += ["three ships came sailing", codes[1]]
+    assert run("--access", session, "account", "renew", "--out", link).returncode == 0
+    assert json.loads(Path(link).read_text())["operator"] == "viewer"
+    assert run("--access", session, "account", "logout").returncode == 0
+    gone = run("--access", session, "studies", "list")
+    assert (gone.returncode, "token_invalid" in gone.stderr) == (3, True)
 
 
 def test_a_client_that_breaks_off_an_upload_leaves_nothing(service: Service) -> None:

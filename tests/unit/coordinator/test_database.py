@@ -11,14 +11,14 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlmodel import SQLModel
 
-from coordinator.storage import log_tables, operators, tables
+from coordinator.storage import log_tables, operator_tables, operators, tables, tokens
 from coordinator.storage.database import Database, Transaction
 from coordinator.storage.schema import FOLDER, NEWEST, current_revision, migrate
 from shared.errors import InputError, Unavailable
 
 
 def add(tx: Transaction, name: str) -> None:
-    operators.add_operator(tx, name, "viewer", f"hash-of-{name}", "2026-11-21T09:00:00.000Z", None)
+    operators.add_operator(tx, name, "viewer", "2026-11-21T09:00:00.000Z")
 
 
 def fail(database: Database, first: Callable[[Transaction], object]) -> None:
@@ -33,7 +33,7 @@ def names(database: Database) -> list[str]:
 
 
 def test_the_migrations_build_exactly_the_tables(database: Database) -> None:
-    assert {table.__name__ for table in (tables, log_tables)}  # importing them registers the classes
+    assert {table.__name__ for table in (tables, log_tables, operator_tables)}  # importing them registers the classes
     with database.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), SQLModel.metadata) == []
     assert current_revision(database) == NEWEST == ScriptDirectory(str(FOLDER)).get_current_head()
@@ -159,3 +159,35 @@ def test_the_head_never_goes_back(database: Database) -> None:
         tx.run("UPDATE log_head SET size = 4")
     with pytest.raises(sqlite3.IntegrityError, match="stays"), database.transaction("test") as tx:
         tx.run("DELETE FROM log_head")
+
+
+def test_operators_of_the_first_schema_keep_their_tokens(tmp_path: Path) -> None:
+    """A token without an end gets one; a removed operator's token stays taken away."""
+    from alembic import command
+    from alembic.config import Config
+
+    old = Database(tmp_path / "old.sqlite")
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    with old.engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+    with old.transaction("test") as tx:
+        for name, ends, removed in (
+            ("ada", None, None),
+            ("bob", "2030-01-01T00:00:00.000Z", "2026-01-01T00:00:00.000Z"),
+        ):
+            tx.add(
+                "operator", operator=name, role="viewer", token_hash=f"hash-of-{name}",
+                created_at="2025-01-01T00:00:00.000Z", expires_at=ends, removed_at=removed,
+            )  # fmt: skip
+    migrate(old)
+    with old.reading("test") as tx:
+        ada, bob = (tokens.read_by_hash(tx, f"hash-of-{name}") for name in ("ada", "bob"))
+        assert [one.operator for one in operators.read_operators(tx)] == ["ada", "bob"]
+    old.close()
+    assert ada is not None
+    assert bob is not None
+    assert (ada.operator, ada.limits, ada.revoked_at, ada.is_session) == ("ada", None, None, False)
+    assert ada.expires_at > "2026-11-21"
+    assert (bob.expires_at, bob.revoked_at) == ("2030-01-01T00:00:00.000Z", "2026-01-01T00:00:00.000Z")
