@@ -63,6 +63,13 @@ def read_leaves(tx: Transaction, start: int, end: int) -> list[Leaf]:
     return [Leaf(*row) for row in tx.rows(query, start=start, end=end)]
 
 
+def read_newest_of_study(tx: Transaction, study: str) -> Leaf | None:
+    """Return a study's newest entry."""
+    query = "SELECT idx, leaf, leaf_hash FROM log_leaf WHERE study = :study ORDER BY idx DESC LIMIT 1"
+    row = tx.row(query, study=study)
+    return None if row is None else Leaf(*row)
+
+
 def read_node(tx: Transaction, level: int, index: int) -> bytes | None:
     """Return the hash of a complete subtree of 2^level leaves, if it was built."""
     if level == 0:

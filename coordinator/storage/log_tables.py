@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from sqlalchemy import CheckConstraint
+from sqlalchemy import CheckConstraint, Index
 from sqlmodel import Field, SQLModel
 
 
@@ -20,6 +20,7 @@ class LogLeafRow(SQLModel, table=True):
     """An entry."""
 
     __tablename__: ClassVar[str] = "log_leaf"
+    __table_args__ = (Index("ix_log_leaf_study", "study", "idx"),)
     idx: int = Field(primary_key=True)
     leaf: bytes
     leaf_hash: bytes = Field(unique=True)
