@@ -75,7 +75,7 @@ class AuditLog:
         size, last_ts = stored.read_head(tx)
         ts = max(timestamp(now), last_ts)
         frontier = self._edge(tx, size)
-        ends = {fact.study: _end_of(tx, fact.study) for fact in facts if fact.study is not None}
+        ends = {fact.study: end_of_study(tx, fact.study) for fact in facts if fact.study is not None}
         entries = []
         for offset, fact in enumerate(facts):
             commitments = [
@@ -181,7 +181,7 @@ def _nodes(tx: Transaction) -> NodeReader:
     return node
 
 
-def _end_of(tx: Transaction, study: str) -> tuple[int, str] | None:
+def end_of_study(tx: Transaction, study: str) -> tuple[int, str] | None:
     """Return number and leaf hash of a study's newest entry."""
     found = stored.read_newest_of_study(tx, study)
     return None if found is None else (parse_strict(found.leaf)["study_seq"], found.leaf_hash.hex())

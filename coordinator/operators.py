@@ -34,6 +34,7 @@ Permission = Literal[
     "blobs.write",
     "blobs.read",
     "audit.read",
+    "audit.erase",
 ]
 Role = Literal["administrator", "researcher", "auditor", "viewer"]
 
@@ -44,7 +45,7 @@ _EVERYBODY: frozenset[Permission] = frozenset({"whoami", "sites.read", "rosters.
 PERMISSIONS: Mapping[str, frozenset[Permission]] = MappingProxyType(
     {
         "administrator": _EVERYBODY
-        | {"sites.write", "rosters.write", "operators.read", "operators.write", "audit.read"},
+        | {"sites.write", "rosters.write", "operators.read", "operators.write", "audit.read", "audit.erase"},
         "researcher": _EVERYBODY | {"studies.run", "blobs.write", "blobs.read"},
         "auditor": _EVERYBODY | {"operators.read", "audit.read"},
         "viewer": _EVERYBODY,

@@ -305,6 +305,9 @@ CODES: dict[str, Code] = {
     "entry_malformed": Code(400, "A log entry is malformed", "Keep the entry: it is evidence."),
     "entry_unknown_type": Code(500, "A log entry has an unknown type", "Report this as a bug of Mitral."),
     "disclosure_mismatch": Code(400, "A disclosed value does not fit", "Keep value and salt: they are evidence."),
+    "disclosure_missing": Code(404, "There is no such disclosure", "Look at the entry: erased fields are named by a later entry."),
+    "basis_malformed": Code(400, "A legal basis is malformed", "Give one word, for instance gdpr-17; entries hold no free text."),
+    "log_not_final": Code(409, "No head of the log is final yet", "Wait until a quorum of hospitals has polled, and ask again."),
     "archive_malformed": Code(400, "An audit export cannot be built", "Look at the detail; report it if it persists."),
     "export_roster_hash": Code(400, "A roster hash is malformed", "Give the 64 hex digits you have from elsewhere."),
 }

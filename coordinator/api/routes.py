@@ -90,6 +90,7 @@ OPERATOR_ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/studies/{study}/{verb}", "studies.run", SMALL, studies.command),
     Route("GET", "/v1/audit/checkpoint", "studies.read", 0, log.checkpoint),
     Route("GET", "/v1/audit/export", "audit.read", 0, audit.export),
+    Route("POST", "/v1/audit/erasures", "audit.erase", SMALL, audit.erase_disclosure),
 )
 
 

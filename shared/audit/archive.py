@@ -19,7 +19,7 @@ inclusion of every entry at once, in whole and partial exports alike.
 import hashlib
 import json
 import zipfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -73,7 +73,7 @@ class ArchiveSource:
     """
 
     checkpoint: str
-    leaves: Collection[bytes]
+    leaves: Iterable[bytes]
     rosters: Iterable[tuple[JsonObject, list[bytes]]]
     envelopes: Iterable[bytes]
     contexts: Iterable[JsonObject]

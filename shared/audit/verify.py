@@ -25,7 +25,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +47,7 @@ TILE = 256  # hashes per tile, entries per bundle
 LATE_SECONDS = 600
 
 Json = dict[str, Any]
+Check = Callable[[Any], bool]
 Rule = Generator[None, "Entry | None", str]
 ID = re.compile(r"[a-z0-9._-]{1,64}")
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -57,28 +58,49 @@ ORIGIN = re.compile(r"[!-*,-~]{1,200}")
 MEMBER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
-TYPE = re.compile(r"application/vnd\.mitral\.sa1\.([a-z.]+)\+json")
+ENVELOPE = re.compile(
+    rb'\{"payload":"([A-Za-z0-9+/=]*)","payloadType":"(application/vnd\.mitral\.sa1\.([a-z.]+)\+json)",'
+    rb'"signatures":\[\{"keyid":"([a-z0-9._-]{1,64})","sig":"([A-Za-z0-9+/=]{88})"\}\]\}'
+)
 FIXED = {"checkpoint", "heads.ndjson", "entries.ndjson", "dsse.ndjson", "contexts.ndjson", "disclosures.ndjson"}
 FIXED |= {"policy", "README", "verify.py", "MANIFEST"}
 FOLDERS = ("tile/", "rosters/", "derived/")
 
-# Forms, as `fits` reads them: a pattern, a type, [every item], {exactly these keys}, (one of these), or the very value.
-ENVELOPE = {"payload": str, "payloadType": TYPE, "signatures": [{"keyid": ID, "sig": str}]}
-STATEMENT = {"v": "SA1", "kind": "close", "ctx": HASH, "U": [ID], "uploads": HASH}
-MANIFEST = {
+
+def form(shape: Any) -> Check:  # noqa: ANN401 (whatever JSON can be)
+    """Return the test of a form: pattern, type, [every item], {exactly these keys}, (one of these), or the value."""
+    if isinstance(shape, re.Pattern):
+        return lambda value: isinstance(value, str) and shape.fullmatch(value) is not None
+    if isinstance(shape, dict):
+        keys, parts = shape.keys(), [(key, form(part)) for key, part in shape.items()]
+        return lambda value: type(value) is dict and value.keys() == keys and all(ok(value[key]) for key, ok in parts)
+    if isinstance(shape, list):
+        item = form(shape[0])
+        return lambda value: type(value) is list and all(map(item, value))
+    if isinstance(shape, tuple):
+        choices = [form(choice) for choice in shape]
+        return lambda value: any(ok(value) for ok in choices)
+    if isinstance(shape, type):
+        return lambda value: type(value) is shape or shape is object
+    return lambda value: type(value) is type(shape) and bool(value == shape)
+
+
+OBJECT = form(dict)
+STATEMENT = form({"v": "SA1", "kind": "close", "ctx": HASH, "U": [ID], "uploads": HASH})
+DISCLOSURE = form({"leaf": HASH, "field": NAME, "salt": BASE64URL, "value": object})
+MANIFEST = form({
     "v": "SA1", "kind": "export", "origin": ORIGIN, "size": int, "created": TIME, "disclosures": bool,
     "selection": (None, {"study": (None, ID), "from": (None, TIME), "to": (None, TIME)}),
     "members": [{"name": MEMBER, "sha256": HASH}],
-}  # fmt: skip
-DISCLOSURE = {"leaf": HASH, "field": NAME, "salt": BASE64URL, "value": object}
-ENTRY = {
+})  # fmt: skip
+ENTRY = {key: form(shape) for key, shape in {
     "v": 1, "log": ORIGIN, "id": UUID7, "ts": TIME, "type": NAME, "data": dict, "study": None,
     "actor": {"kind": NAME, "id": WORD, "authn": WORD, "instance": WORD},
     "action": ("C", "R", "U", "D", "E"), "outcome": ("success", "minor", "serious", "major"),
     "subject": (None, {"kind": WORD, "id": WORD}), "authz": (None, {"decision": str, "policy": str, "rule": str}),
     "evidence": [{"type": "dsse", "sha256": HASH}], "sd": [{"field": NAME, "h": BASE64URL}],
-}  # fmt: skip
-ENTRY_OF_STUDY = {**ENTRY, "study": ID, "study_seq": int, "study_prev": (None, HASH)}
+}.items()}  # fmt: skip
+ENTRY_OF_STUDY = {**ENTRY, "study": form(ID), "study_seq": form(int), "study_prev": form((None, HASH))}
 # What a site did is shown by the message it signed: entry type -> kind of message.
 EVIDENCE = {
     "roster.approved": "approval", "plan.approved": "approval", "plan.withdrawn": "approval",
@@ -136,18 +158,15 @@ class Entry:
     """An entry on its way past the rules."""
 
     def __init__(self, index: int, leaf: bytes) -> None:
-        """Take its bytes."""
+        """Parse it and check its form."""
         self.index = index
         self.leaf = leaf
         self.signed: list[Signed] = []  # the messages it rests on, once they are verified
-
-    def parse(self) -> None:
-        """Read what every rule asks for."""
-        self.json: Json = parse(self.leaf, "it", dict)
-        form = ENTRY if self.json.get("study") is None else ENTRY_OF_STUDY
-        if self.json.keys() != form.keys() or len(self.leaf) > MOST_ENTRY_BYTES:
+        self.json: Json = parse(leaf, "it", OBJECT)
+        checks = ENTRY if self.json.get("study") is None else ENTRY_OF_STUDY
+        if self.json.keys() != checks.keys() or len(leaf) > MOST_ENTRY_BYTES:
             raise Broken("its keys are not exactly those of an entry, or it is too large")
-        flaw = next((key for key in form if not fits(self.json[key], form[key])), "")
+        flaw = next((key for key, ok in checks.items() if not ok(self.json[key])), "")
         if flaw:
             raise Broken(f"its {flaw} is malformed")
         self.type: str = self.json["type"]
@@ -244,8 +263,8 @@ def canonical(value: object) -> bytes:
     return _ENCODER.encode(value).encode()
 
 
-def parse(raw: bytes, what: str, form: object = object) -> Any:  # noqa: ANN401 (what it is, `form` says)
-    """Return what canonical JSON of a form says, if two parsers could not read it differently.
+def parse(raw: bytes, what: str, ok: Check) -> Any:  # noqa: ANN401 (what it is, `ok` says)
+    """Return what canonical JSON of the right form says, if two parsers could not read it differently.
 
     What is written again and gives the same bytes had no key twice, no second spelling of anything and keys in order.
 
@@ -261,24 +280,9 @@ def parse(raw: bytes, what: str, form: object = object) -> Any:  # noqa: ANN401 
         flaw = str(error)[:100]
     if flaw:
         raise Broken(f"{what} is not strict JSON: {flaw}")
-    if not fits(value, form):
+    if not ok(value):
         raise Broken(f"{what} does not have the agreed form")
     return value
-
-
-def fits(value: Any, form: Any) -> bool:  # noqa: ANN401 (any JSON, any form)
-    """Return whether a value has a form: see the forms above."""
-    if isinstance(form, re.Pattern):
-        return isinstance(value, str) and form.fullmatch(value) is not None
-    if isinstance(form, dict):
-        return type(value) is dict and value.keys() == form.keys() and all(fits(value[key], form[key]) for key in form)
-    if isinstance(form, list):
-        return type(value) is list and all(fits(item, form[0]) for item in value)
-    if isinstance(form, tuple):
-        return any(fits(value, one) for one in form)
-    if isinstance(form, type):
-        return isinstance(value, form) and not (form is int and isinstance(value, bool))
-    return type(value) is type(form) and bool(value == form)
 
 
 def _ascii_keys(value: object) -> bool:
@@ -336,16 +340,16 @@ def _public_key(raw: bytes) -> Ed25519PublicKey:
 
 def open_envelope(raw: bytes, what: str, keys: Callable[[str], Iterable[bytes]]) -> Signed:
     """Verify a DSSE envelope under one of the `keys` that its signer may use; parse the payload only then."""
-    envelope = parse(raw, what, ENVELOPE)
-    (signature,) = envelope["signatures"]
-    payload, type_, signer = unbase64(envelope["payload"]), envelope["payloadType"].encode(), signature["keyid"]
+    found = ENVELOPE.fullmatch(raw)
+    if found is None:
+        raise Broken(f"{what} is no envelope of Mitral")
+    type_, kind, signer = found[2], found[3].decode(), found[4].decode()
+    payload, signature = unbase64(found[1].decode()), unbase64(found[5].decode(), 64)
     encoded = b"DSSEv1 %d %s %d %s" % (len(type_), type_, len(payload), payload)
-    raw_signature = unbase64(signature["sig"], 64)
-    key = next((one for one in keys(signer) if verify_signature(one, raw_signature, encoded)), None)
+    key = next((one for one in keys(signer) if verify_signature(one, signature, encoded)), None)
     if key is None:
         raise Broken(f"{what} is not signed by {signer} under a key of the roster")
-    kind = type_.decode().removeprefix("application/vnd.mitral.sa1.").removesuffix("+json")
-    return Signed(kind, signer, key, parse(payload, f"the payload of {what}", dict), sha256(payload))
+    return Signed(kind, signer, key, parse(payload, f"the payload of {what}", OBJECT), sha256(payload))
 
 
 # --- the archive and who signed it ------------------------------------------------------------------------------------
@@ -390,9 +394,11 @@ def check_rosters(export: Export) -> str:
         raise Broken(f"the archive holds no roster, or half of one ({', '.join(sorted(odd))[:200]})")
     previous: Json | None = None
     for version in versions:
-        roster = parse(export.read(f"rosters/{version}.json"), f"roster {version}")
+        roster = parse(export.read(f"rosters/{version}.json"), f"roster {version}", OBJECT)
         _check_roster(roster, version, previous)
-        approvals = parse(export.read(f"rosters/{version}.approvals.json"), f"approvals of roster {version}")
+        approvals = parse(
+            export.read(f"rosters/{version}.approvals.json"), f"approvals of roster {version}", form([dict])
+        )
         _check_approvals(roster, previous, approvals)
         export.rosters[roster_hash(roster)] = previous = roster
         export.keys[roster_hash(roster)] = site_keys(roster)
@@ -467,7 +473,7 @@ def check_manifest(export: Export) -> str:
     """Check that the coordinator signed the hash of every member."""
     coordinator = site_keys(export.newest)["coordinator"]
     signed = open_envelope(export.read("MANIFEST"), "MANIFEST", lambda who: [coordinator] * (who == "coordinator"))
-    if signed.kind != "export" or not fits(signed.body, MANIFEST):
+    if signed.kind != "export" or not MANIFEST(signed.body):
         raise Broken("MANIFEST is signed as something else, or malformed")
     export.manifest = signed.body
     listed = {item["name"]: item["sha256"] for item in signed.body["members"]}
@@ -560,18 +566,22 @@ def check_tree(export: Export) -> str:
         raise Broken(f"these are not the tiles of a tree of {export.size} entries ({', '.join(sorted(odd))[:100]})")
     if root_at(levels, export.size) != export.root:
         raise Broken("the entries do not give the root that the log signed")
-    places = {one: index for index, one in enumerate(levels[0])}
-    export.places = [places.get(leaf_hash(leaf), -1) for leaf in export.lines("entries.ndjson")]
-    if -1 in export.places:
-        raise Broken(f"line {export.places.index(-1) + 1} of entries.ndjson is no entry of the log")
-    if any(one >= two for one, two in pairwise(export.places)):
-        raise Broken("entries are there twice, or out of order")
     export.levels = levels
+    _find_entries(export)
     if export.selection is not None:
         return f"{len(export.places)} of {export.size} entries are here, each under the root that the log signed."
     if len(export.places) != export.size:
         raise Broken(f"{export.size - len(export.places)} entries are missing")
     return f"All {export.size} entries give the signed root; nothing was added, changed, removed or moved."
+
+
+def _find_entries(export: Export) -> None:
+    places = {one: index for index, one in enumerate(export.levels[0])}
+    export.places = [places.get(leaf_hash(leaf), -1) for leaf in export.lines("entries.ndjson")]
+    if -1 in export.places:
+        raise Broken(f"line {export.places.index(-1) + 1} of entries.ndjson is no entry of the log")
+    if any(one >= two for one, two in pairwise(export.places)):
+        raise Broken("entries are there twice, or out of order")
 
 
 def root_at(levels: list[list[bytes]], size: int) -> bytes:
@@ -599,7 +609,7 @@ def _tiles(count: int) -> Iterator[tuple[int, int]]:
 def check_witnesses(export: Export) -> str:
     """Check every cosigned head against the tree, and how far a quorum of the hospitals has cosigned (B3)."""
     vkeys = list(dict.fromkeys(roster["coordinator"]["log_vkey"] for roster in export.rosters.values()))[::-1]
-    notes = [parse(line, "a cosigned head", str) for line in export.lines("heads.ndjson")]
+    notes = [parse(line, "a cosigned head", form(str)) for line in export.lines("heads.ndjson")]
     for note in [export.read("checkpoint").decode(), *notes]:
         head = read_note(note, "a cosigned head", vkeys)
         if head.origin != export.origin or head.size > export.size or root_at(export.levels, head.size) != head.root:
@@ -717,7 +727,7 @@ def rule_contexts(export: Export) -> Rule:
         elif entry.type == "round.open":
             if data["ctx_hash"] not in waiting:
                 raise Broken("its context is not in the archive, or was opened before")
-            ctx = parse(waiting.pop(data["ctx_hash"]), "its context")
+            ctx = parse(waiting.pop(data["ctx_hash"]), "its context", OBJECT)
             active_rosters = {one: roster for one, roster in export.rosters.items() if roster["version"] <= active}
             _check_context(ctx, entry, active_rosters)
             first_here = export.selection is not None and ctx["study"] not in newest
@@ -847,7 +857,7 @@ def _check_certificate(one: Round, entry: Entry) -> None:
     if {statement_hash(signed.body["stmt"]) for signed in entry.signed} != {entry.data["stmt_hash"]}:
         raise Broken("the sites signed another statement")
     stmt = entry.signed[0].body["stmt"]
-    if not fits(stmt, STATEMENT) or stmt["ctx"] != entry.data["ctx_hash"]:
+    if not STATEMENT(stmt) or stmt["ctx"] != entry.data["ctx_hash"]:
         raise Broken("the statement is about something else")
     if not distinct(stmt["U"]) or not set(stmt["U"]) <= set(sites):
         raise Broken("the survivors are not distinct invited sites")
@@ -896,11 +906,7 @@ def rule_disclosures(export: Export) -> Rule:
             key = (entry.data["leaf"], entry.data["field"])
             if key not in about and export.selection is None:
                 raise Broken("it erases what no entry before it committed to")
-            for signed in entry.signed:
-                if not {"leaf", "field", "basis"} <= signed.body.keys():
-                    raise Broken(f"{signed.signer} ordered something else")
-                if signed.signer not in {"coordinator", about.get(key, signed.signer)}:
-                    raise Broken(f"{signed.signer} ordered the erasure of what another site's entry committed to")
+            _check_order(entry, about.get(key))
             erased.add(key)
     lost = about.keys() - here.keys() - erased if export.manifest["disclosures"] else set()
     flaws = {"fits no entry": here.keys() - about.keys(), "was erased": here.keys() & erased, "is missing": lost}
@@ -909,6 +915,14 @@ def rule_disclosures(export: Export) -> Rule:
             raise Broken("the disclosure of {} in entry {} ".format(*reversed(min(keys))) + flaw)
     rest = "" if export.manifest["disclosures"] else "; this export leaves disclosures out"
     return f"{len(here)} disclosed fields fit their entries, {len(erased)} were erased by signed orders{rest}."
+
+
+def _check_order(entry: Entry, site: str | None) -> None:
+    for signed in entry.signed:
+        if not {"leaf", "field", "basis"} <= signed.body.keys():
+            raise Broken(f"{signed.signer} ordered something else")
+        if signed.signer not in {"coordinator", site or signed.signer}:
+            raise Broken(f"{signed.signer} ordered the erasure of what an entry about {site} committed to")
 
 
 def commitment(entry_id: str, one: Json) -> bytes:
@@ -1015,46 +1029,45 @@ def verify(path: Path, roster_hash_given: str | None = None, *, final: bool = Fa
 
 
 def _check_all(export: Export, findings: dict[str, Finding]) -> None:
-    if not all(_attempt(findings, name, "", partial(check, export)) for name, check in BEFORE.items()):
-        return
-    rules = {name: make(export) for name, make in {**FOUNDATION, **RULES}.items()}
-    _step(findings, rules, "", None)  # up to where each waits for the first entry
-    for index, leaf in zip(export.places, export.lines("entries.ndjson"), strict=True):
-        entry = Entry(index, leaf)
-        if not _attempt(findings, "entries", f"entry {index}: ", entry.parse):
+    for name, check in BEFORE.items():
+        try:
+            findings[name] = Finding(name, True, check(export))
+        except (Broken, *MALFORMED) as error:
+            findings[name] = _failed(name, "", error)
             return
-        _step(findings, rules, f"entry {index} ({entry.type}): ", entry)
-        if not FOUNDATION.keys() <= rules.keys():
+    rules = {name: make(export) for name, make in {**FOUNDATION, **RULES}.items()}
+    _step(rules, findings, "", None)  # up to where each waits for the first entry
+    for index, leaf in zip(export.places, export.lines("entries.ndjson"), strict=True):
+        try:
+            entry = Entry(index, leaf)
+        except (Broken, *MALFORMED) as error:
+            findings["entries"] = _failed("entries", f"entry {index}: ", error)
+            return
+        _step(rules, findings, f"entry {index} ({entry.type}): ", entry)
+        if not findings.keys().isdisjoint(FOUNDATION):
             return
         with suppress(*MALFORMED):
             remember(export, entry)
-    _step(findings, rules, "", None)
+    _step(rules, findings, "", None)
 
 
-def _step(findings: dict[str, Finding], rules: dict[str, Rule], place: str, entry: Entry | None) -> None:
-    """Send an entry past the rules that hold so far."""
-    for name, rule in list(rules.items()):
-        if not _attempt(findings, name, place, partial(rule.send, entry)):
-            del rules[name]
+def _step(rules: dict[str, Rule], findings: dict[str, Finding], place: str, entry: Entry | None) -> None:
+    """Send an entry past the rules that hold so far; None is the beginning and the end."""
+    for name, rule in rules.items():
+        try:
+            if name not in findings:
+                rule.send(entry)
+        except StopIteration as end:
+            findings[name] = Finding(name, True, end.value)
+        except (Broken, *MALFORMED) as error:
+            findings[name] = _failed(name, place, error)
             if name in FOUNDATION:
                 return
 
 
-def _attempt(findings: dict[str, Finding], name: str, place: str, act: Callable[[], str | None]) -> bool:
-    """Note what came of a rule, if it is decided; return whether it can go on."""
-    try:
-        sentence = act()
-    except StopIteration as end:
-        sentence = end.value
-    except Broken as error:
-        findings[name] = Finding(name, False, f"{place}{error}")
-        return False
-    except MALFORMED as error:
-        findings[name] = Finding(name, False, f"{place}malformed ({type(error).__name__}: {str(error)[:100]})")
-        return False
-    if sentence is not None:
-        findings[name] = Finding(name, True, sentence)
-    return True
+def _failed(rule: str, place: str, error: Exception) -> Finding:
+    malformed = f"malformed ({type(error).__name__}: {str(error)[:100]})"
+    return Finding(rule, False, place + (str(error) if isinstance(error, Broken) else malformed))
 
 
 def main(argv: list[str]) -> int:
