@@ -20,7 +20,7 @@ from shared.audit.entries import SALT_BYTES, Actor, Commitment, Outcome, build_e
 from shared.audit.log_checkpoint import LogCheckpoint
 from shared.audit.merkle import Frontier, NodeReader, consistency_proof, leaf_hash, root_at
 from shared.audit.proofs import build_inclusion
-from shared.canonical import JsonObject, canonical_bytes
+from shared.canonical import JsonObject, canonical_bytes, parse_strict
 from shared.clock import parse_timestamp, timestamp
 from shared.crypto.identity import SigningKey
 from shared.crypto.signed_envelope import SignedMessage, sign_envelope
@@ -99,13 +99,16 @@ class AuditLog:
         size, last_ts = stored.read_head(tx)
         ts = max(timestamp(now), last_ts)
         frontier = self._edge(tx, size)
+        ends = {fact.study: end_of_study(tx, fact.study) for fact in facts if fact.study is not None}
         entries = []
         for offset, fact in enumerate(facts):
             commitments = [
                 Commitment(name, value, os.urandom(SALT_BYTES)) for name, value in sorted(fact.private.items())
             ]
-            leaf = self._leaf(fact, ts, commitments)
+            leaf = self._leaf(fact, ts, commitments, ends.get(fact.study))
             entry = Entry(size + offset, leaf, leaf_hash(leaf))
+            if fact.study is not None:
+                ends[fact.study] = ((ends[fact.study] or (0, ""))[0] + 1, entry.leaf_hash.hex())
             stored.add_leaf(tx, stored.Leaf(entry.index, leaf, entry.leaf_hash), fact.type, fact.study, ts)
             stored.add_nodes(tx, [node for node in frontier.append(entry.leaf_hash) if node.level > 0])
             for position, one in enumerate(commitments):
@@ -201,7 +204,7 @@ class AuditLog:
             return Frontier.load(size, stored_nodes(tx))
         return copy.deepcopy(self._frontier)
 
-    def _leaf(self, fact: Fact, ts: str, commitments: list[Commitment]) -> bytes:
+    def _leaf(self, fact: Fact, ts: str, commitments: list[Commitment], follows: tuple[int, str] | None) -> bytes:
         return build_entry(
             log=self.origin,
             entry_id=uuid7(int(parse_timestamp(ts).timestamp() * 1000)),
@@ -214,6 +217,7 @@ class AuditLog:
             outcome=fact.outcome,
             evidence=fact.evidence,
             commitments=commitments,
+            follows=follows,
         )
 
 
@@ -227,3 +231,9 @@ def stored_nodes(tx: Transaction) -> NodeReader:
         return found
 
     return node
+
+
+def end_of_study(tx: Transaction, study: str) -> tuple[int, str] | None:
+    """Return number and leaf hash of a study's newest entry."""
+    found = stored.read_newest_of_study(tx, study)
+    return None if found is None else (parse_strict(found.leaf)["study_seq"], found.leaf_hash.hex())

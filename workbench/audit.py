@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from shared.audit.verify import Report
 
 
-def verify_export(path: Path, roster_hash: str | None = None) -> "Report":
+def verify_export(path: Path, roster_hash: str | None = None, *, final: bool = False) -> "Report":
     """Return the finding of every rule on an export; broken rules are findings, not errors.
 
     `roster_hash` is the hash of a roster version that comes from elsewhere than the coordinator; without it the report
-    says that it shows consistency only.
+    says that it shows consistency only. With `final` it is a failure when no quorum of hospitals cosigned the head.
 
     Raises:
         InputError: ``export_missing``, ``export_roster_hash`` (not 64 hex digits).
@@ -30,4 +30,4 @@ def verify_export(path: Path, roster_hash: str | None = None) -> "Report":
     given = None if roster_hash is None else roster_hash.strip().lower()
     if given is not None and not verify.HASH.fullmatch(given):
         raise InputError("export_roster_hash", f"{roster_hash!r:.80} is not 64 hex digits")
-    return verify.verify(path, given)
+    return verify.verify(path, given, final=final)

@@ -133,6 +133,7 @@ OPERATOR_ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/audit/checkpoint", "studies.read", 0, log.checkpoint),
     Route("GET", "/v1/audit/witnesses", "studies.read", 0, log.witnesses),
     Route("GET", "/v1/audit/export", "audit.read", 0, audit.export),
+    Route("POST", "/v1/audit/erasures", "audit.erase", SMALL, audit.erase_disclosure),
 )
 
 

@@ -115,6 +115,11 @@ class Database:
             finally:
                 _roll_back(connection)
 
+    def fold(self) -> None:
+        """Fold the write-ahead log into the file, so that nothing that was erased stays readable in it."""
+        with self._writer, self._connection() as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Close every connection; the write-ahead log is folded into the file."""
         self.engine.dispose()

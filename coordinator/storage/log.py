@@ -75,6 +75,13 @@ def read_leaves_of_type(tx: Transaction, type_: str) -> list[Leaf]:
     return [Leaf(*row) for row in tx.rows(query, type=type_)]
 
 
+def read_newest_of_study(tx: Transaction, study: str) -> Leaf | None:
+    """Return a study's newest entry."""
+    query = "SELECT idx, leaf, leaf_hash FROM log_leaf WHERE study = :study ORDER BY idx DESC LIMIT 1"
+    row = tx.row(query, study=study)
+    return None if row is None else Leaf(*row)
+
+
 def read_node(tx: Transaction, level: int, index: int) -> bytes | None:
     """Return the hash of a complete subtree of 2^level leaves, if it was built."""
     if level == 0:
@@ -151,3 +158,21 @@ def add_disclosure(tx: Transaction, index: int, position: int, name: str, value:
 def read_disclosures(tx: Transaction) -> list[tuple[int, int, str, str, bytes]]:
     """Return the disclosed fields: leaf index, position, name, value as JSON, salt."""
     return [tuple(row) for row in tx.rows("SELECT * FROM audit_disclosure ORDER BY leaf_idx, pos")]
+
+
+def erase_disclosure(tx: Transaction, index: int, name: str) -> bool:
+    """Erase what opens a committed field for good; return whether it was there."""
+    query = "DELETE FROM audit_disclosure WHERE leaf_idx = :idx AND name = :name"
+    return tx.run(query, idx=index, name=name) > 0
+
+
+def read_cosigned(tx: Transaction, until: int) -> dict[int, tuple[str, dict[str, str]]]:
+    """Return every cosigned head of at most `until` entries by its size: the note, and the sites' lines."""
+    query = (
+        "SELECT size, note, site, line FROM log_checkpoint JOIN log_cosig USING (size) "
+        "WHERE size <= :until ORDER BY size, site"
+    )
+    found: dict[int, tuple[str, dict[str, str]]] = {}
+    for row in tx.rows(query, until=until):
+        found.setdefault(row.size, (row.note, {}))[1][row.site] = row.line
+    return found

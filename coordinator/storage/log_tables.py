@@ -20,6 +20,7 @@ class LogLeafRow(SQLModel, table=True):
     """An entry."""
 
     __tablename__: ClassVar[str] = "log_leaf"
+    __table_args__ = (Index("ix_log_leaf_study", "study", "idx"),)
     idx: int = Field(primary_key=True)
     leaf: bytes
     leaf_hash: bytes = Field(unique=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from coordinator.storage.database import Database
 from shared.errors import InputError
 
-NEWEST = "0005"  # the revision this release's code is written for; a test compares it with the migrations
+NEWEST = "0006"  # the revision this release's code is written for; a test compares it with the migrations
 FOLDER = Path(__file__).parent / "migrations"
 
 

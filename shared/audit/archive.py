@@ -1,33 +1,40 @@
 """The export an auditor carries away: one zip file, verified offline by `verify.py` (PROTOCOLS B5).
 
 checkpoint                       the log's head with its cosignatures (C2SP signed note)
+heads.ndjson                     every earlier head that hospitals cosigned: a signed note as a JSON string per line
 policy                           C2SP tlog-policy: log key, site keys, quorum
-tile/entries/...  tile/<L>/...   every entry and every hash, byte for byte C2SP tlog-tiles
+tile/<L>/...                     the hash of every entry and of the tree above them, byte for byte C2SP tlog-tiles
+entries.ndjson                   the entries, one per line, in order: all of them, or those of a `Selection`
 rosters/<version>.json           every active roster version; beside it <version>.approvals.json
-dsse/<sha256>.json               the signed messages that entries rest on, named by the hash of the envelope
-contexts/<ctx_hash>.json         every context that was opened
+dsse.ndjson                      the signed messages that entries rest on and name by the SHA-256 of the line
+contexts.ndjson                  every context that was opened
+disclosures.ndjson               what opens the committed fields of entries, where it was not erased
 README  verify.py                conveniences, not trust roots
 MANIFEST                         signed by the coordinator: the SHA-256 of every other member
+
+An entry stands in the log if its hash is among those of `tile/0`, from which the signed root follows: that proves the
+inclusion of every entry at once, in whole and partial exports alike.
 """
 
 import hashlib
 import json
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from shared.audit.log_checkpoint import COSIGNATURE, LogVkey, parse_note, witness_name
 from shared.audit.merkle import Frontier, leaf_hash
-from shared.canonical import JsonObject, canonical_bytes, parse_strict, sha256_hex, tagged_hash
+from shared.audit.selection import Selection
+from shared.canonical import JsonObject, b64u, canonical_bytes, parse_strict, sha256_hex, tagged_hash
 from shared.crypto.identity import SigningKey
 from shared.crypto.signed_envelope import payload_type, sign_envelope
 from shared.errors import Misuse
 from shared.ids import COORDINATOR
 from shared.secagg.roster import log_keys, next_quorum
 
-TILE = 256  # hashes in a full tile, entries in a full bundle
+TILE = 256  # hashes in a full tile
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same content gives the same bytes; times stand in the entries
 _README = """\
 Audit export of a Mitral federation
@@ -45,12 +52,24 @@ or newer and the package `cryptography`, and no connection to anywhere.
 
 
 @dataclass(frozen=True, slots=True)
+class Disclosure:
+    """What opens a committed field of entry number `index`."""
+
+    index: int
+    name: str
+    value: object = field(repr=False)
+    salt: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ArchiveSource:
     """What goes into an export.
 
-    `checkpoint` is a signed note; `leaves` are exactly its entries, in order. `rosters` are the versions that were
-    active, with their approval envelopes. `envelopes` and `contexts` may be more than the entries name (an entry may
-    have followed the checkpoint meanwhile): only what they name is written, and all of that must be there.
+    `checkpoint` is a signed note; `leaves` are exactly its entries, in order, and are gone through several times.
+    `heads` are earlier notes with cosignatures. `rosters` are the versions that were active, with their approval
+    envelopes. `envelopes`, `contexts` and `disclosures` may be more than the exported entries name (an entry may have
+    followed the checkpoint meanwhile): only what they name is written, and all envelopes and contexts must be there.
+    With `disclosures` None the export leaves them out and says so.
     """
 
     checkpoint: str
@@ -58,6 +77,9 @@ class ArchiveSource:
     rosters: Iterable[tuple[JsonObject, list[bytes]]]
     envelopes: Iterable[bytes]
     contexts: Iterable[JsonObject]
+    heads: Iterable[str] = ()
+    disclosures: Iterable[Disclosure] | None = ()
+    selection: Selection | None = None
 
 
 def write_archive(target: Path | IO[bytes], source: ArchiveSource, key: SigningKey, created: str) -> str:
@@ -77,24 +99,36 @@ def write_archive(target: Path | IO[bytes], source: ArchiveSource, key: SigningK
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         members = _Members(archive)
         members.add("checkpoint", source.checkpoint.encode())
+        members.add_lines("heads.ndjson", map(canonical_bytes, source.heads))
         members.add("policy", policy_text(rosters[-1][0]).encode())
         members.add("README", _README.encode())
         members.add("verify.py", Path(__file__).with_name("verify.py").read_bytes())
         frontier = Frontier()
-        named: set[str] = set()
-        for name, data in _tiles(_watched(source.leaves, named), frontier):
+        for name, data in _tiles(source.leaves, frontier):
             members.add(name, data)
         if (frontier.size, frontier.root()) != (head.size, head.root):
             raise Misuse("archive_malformed", f"the {frontier.size} leaves are not those of the checkpoint")
+        chosen = None if source.selection is None else source.selection.select(source.leaves)
+        named = _Named(_chosen(source.leaves, chosen))
+        members.add_lines("entries.ndjson", (leaf for _, leaf in _chosen(source.leaves, chosen)))
         for name, data in _rosters(rosters):
             members.add(name, data)
-        for name, data in _blobs(source):
-            if name in named:
-                members.add(name, data)
-        members.check_all(named)
-        manifest = sign_envelope("export", members.manifest(head.origin, head.size, created), COORDINATOR, key)
-        members.add("MANIFEST", manifest)
-    return sha256_hex(manifest)
+        members.add_lines("dsse.ndjson", named.envelopes(source.envelopes))
+        members.add_lines("contexts.ndjson", named.contexts(source.contexts))
+        members.add_lines("disclosures.ndjson", named.disclosures(source.disclosures or ()))
+        manifest = {
+            "v": "SA1",
+            "kind": "export",
+            "origin": head.origin,
+            "size": head.size,
+            "created": created,
+            "selection": None if source.selection is None else source.selection.as_json(),
+            "disclosures": source.disclosures is not None,
+            "members": members.listed(),
+        }
+        signed = sign_envelope("export", manifest, COORDINATOR, key)
+        members.add("MANIFEST", signed)
+    return sha256_hex(signed)
 
 
 def policy_text(roster: JsonObject) -> str:
@@ -110,12 +144,12 @@ def policy_text(roster: JsonObject) -> str:
     return "\n".join(lines) + "\n"
 
 
-def tile_path(prefix: str, number: int, width: int = TILE) -> str:
-    """Return the C2SP path of tile `number`: groups of three digits, and the width of a partial one."""
+def tile_path(level: int, number: int, width: int = TILE) -> str:
+    """Return the C2SP path of tile `number` of a level: groups of three digits, and the width of a partial one."""
     groups = [f"{number % 1000:03d}"]
     while number := number // 1000:
         groups.insert(0, f"x{number % 1000:03d}")
-    return f"{prefix}/{'/'.join(groups)}" + ("" if width == TILE else f".p/{width}")
+    return f"tile/{level}/{'/'.join(groups)}" + ("" if width == TILE else f".p/{width}")
 
 
 class _Members:
@@ -126,35 +160,88 @@ class _Members:
         self._hashes: dict[str, str] = {}
 
     def add(self, name: str, data: bytes) -> None:
+        self._write(name, [data])
+
+    def add_lines(self, name: str, lines: Iterable[bytes]) -> None:
+        self._write(name, (line + b"\n" for line in lines))
+
+    def _write(self, name: str, parts: Iterable[bytes]) -> None:
         if name in self._hashes:
             raise Misuse("archive_malformed", f"member {name} is given twice")
-        self._hashes[name] = sha256_hex(data)
         info = zipfile.ZipInfo(name, _EPOCH)
         info.compress_type = zipfile.ZIP_DEFLATED
         info.external_attr = 0o644 << 16
-        self._archive.writestr(info, data)
+        hashed = hashlib.sha256()
+        with self._archive.open(info, "w", force_zip64=True) as file:
+            for part in parts:
+                hashed.update(part)
+                file.write(part)
+        self._hashes[name] = hashed.hexdigest()
 
-    def check_all(self, named: set[str]) -> None:
-        missing = sorted(named - set(self._hashes))
-        if missing:
-            raise Misuse("archive_malformed", f"{missing[0]} is named by an entry and not there")
+    def listed(self) -> list[JsonObject]:
+        return [{"name": name, "sha256": self._hashes[name]} for name in sorted(self._hashes)]
 
-    def manifest(self, origin: str, size: int, created: str) -> JsonObject:
-        return {
-            "v": "SA1",
-            "kind": "export",
-            "origin": origin,
-            "size": size,
-            "created": created,
-            "members": [{"name": name, "sha256": self._hashes[name]} for name in sorted(self._hashes)],
-        }
+
+class _Named:
+    """What the exported entries name, and so must go with them."""
+
+    def __init__(self, entries: Iterable[tuple[int, bytes]]) -> None:
+        self._entries: dict[int, str] = {}  # with commitments: place -> leaf hash
+        self._envelopes: set[str] = set()
+        self._contexts: set[str] = set()
+        for index, leaf in entries:
+            try:
+                entry = json.loads(leaf)
+                self._envelopes.update(item["sha256"] for item in entry["evidence"])
+                if entry["type"] == "round.open":
+                    self._contexts.add(entry["data"]["ctx_hash"])
+                if entry["sd"]:
+                    self._entries[index] = leaf_hash(leaf).hex()
+            except (LookupError, TypeError, ValueError) as error:
+                raise Misuse("archive_malformed", "a leaf is no entry of the log") from error
+
+    def envelopes(self, given: Iterable[bytes]) -> Iterator[bytes]:
+        for envelope in given:
+            if parse_strict(envelope).get("payloadType") == payload_type("unmask"):
+                raise Misuse("archive_malformed", "released shares must never be kept or exported together")
+            if _take(self._envelopes, sha256_hex(envelope)):
+                yield envelope
+        _check_all_there(self._envelopes)
+
+    def contexts(self, given: Iterable[JsonObject]) -> Iterator[bytes]:
+        for ctx in given:
+            raw = canonical_bytes(ctx)
+            if _take(self._contexts, tagged_hash("SA1 ctx", raw).hex()):
+                yield raw
+        _check_all_there(self._contexts)
+
+    def disclosures(self, given: Iterable[Disclosure]) -> Iterator[bytes]:
+        for one in given:
+            if one.index in self._entries:
+                shown = {"leaf": self._entries[one.index], "field": one.name}
+                yield canonical_bytes({**shown, "salt": b64u(one.salt), "value": one.value})
+
+
+def _take(wanted: set[str], name: str) -> bool:
+    found = name in wanted
+    wanted.discard(name)
+    return found
+
+
+def _check_all_there(missing: set[str]) -> None:
+    if missing:
+        raise Misuse("archive_malformed", f"{min(missing)} is named by an entry and not there")
+
+
+def _chosen(leaves: Iterable[bytes], chosen: set[int] | None) -> Iterator[tuple[int, bytes]]:
+    return ((index, leaf) for index, leaf in enumerate(leaves) if chosen is None or index in chosen)
 
 
 class _Tile:
-    """The tile that is being filled at one place of the tree: hashes of a level, or entries."""
+    """The tile that is being filled at one level of the tree."""
 
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
+    def __init__(self, level: int) -> None:
+        self._level = level
         self._data = bytearray()
         self._count = 0
 
@@ -162,42 +249,26 @@ class _Tile:
         self._data += data
         self._count += 1
         if self._count % TILE == 0:
-            yield tile_path(self._prefix, self._count // TILE - 1), bytes(self._data)
+            yield tile_path(self._level, self._count // TILE - 1), bytes(self._data)
             self._data.clear()
 
     def rest(self) -> Iterator[tuple[str, bytes]]:
         if self._data:
-            yield tile_path(self._prefix, self._count // TILE, self._count % TILE), bytes(self._data)
+            yield tile_path(self._level, self._count // TILE, self._count % TILE), bytes(self._data)
 
 
 def _tiles(leaves: Iterable[bytes], frontier: Frontier) -> Iterator[tuple[str, bytes]]:
-    """Yield entry bundles and hash tiles, full ones as they fill and the partial ones at the end."""
-    bundle, levels = _Tile("tile/entries"), [_Tile("tile/0")]
+    """Yield the hash tiles, full ones as they fill and the partial ones at the end."""
+    levels = [_Tile(0)]
     for leaf in leaves:
-        if len(leaf) > 0xFFFF:
-            raise Misuse("archive_malformed", f"entry {frontier.size} has {len(leaf)} bytes")
-        yield from bundle.add(len(leaf).to_bytes(2, "big") + leaf)
         for node in frontier.append(leaf_hash(leaf)):
             level, between = divmod(node.level, 8)  # a tile holds every eighth level
             if level == len(levels):
-                levels.append(_Tile(f"tile/{level}"))
+                levels.append(_Tile(level))
             if not between:
                 yield from levels[level].add(node.hash)
-    for tile in [bundle, *levels]:
+    for tile in levels:
         yield from tile.rest()
-
-
-def _watched(leaves: Iterable[bytes], named: set[str]) -> Iterator[bytes]:
-    """Pass the entries on and note which members they name."""
-    for leaf in leaves:
-        try:
-            entry = json.loads(leaf)
-            named.update(f"dsse/{item['sha256']}.json" for item in entry["evidence"])
-            if entry["type"] == "round.open":
-                named.add(f"contexts/{entry['data']['ctx_hash']}.json")
-        except (LookupError, TypeError, ValueError) as error:
-            raise Misuse("archive_malformed", "a leaf is no entry of the log") from error
-        yield leaf
 
 
 def _rosters(rosters: list[tuple[JsonObject, list[bytes]]]) -> Iterator[tuple[str, bytes]]:
@@ -205,13 +276,3 @@ def _rosters(rosters: list[tuple[JsonObject, list[bytes]]]) -> Iterator[tuple[st
         yield f"rosters/{roster['version']}.json", canonical_bytes(roster)
         signed = [parse_strict(envelope) for envelope in approvals]
         yield f"rosters/{roster['version']}.approvals.json", canonical_bytes(signed)
-
-
-def _blobs(source: ArchiveSource) -> Iterator[tuple[str, bytes]]:
-    for envelope in source.envelopes:
-        if parse_strict(envelope).get("payloadType") == payload_type("unmask"):
-            raise Misuse("archive_malformed", "released shares must never be kept or exported together")
-        yield f"dsse/{hashlib.sha256(envelope).hexdigest()}.json", envelope
-    for ctx in source.contexts:
-        canonical = canonical_bytes(ctx)
-        yield f"contexts/{tagged_hash('SA1 ctx', canonical).hex()}.json", canonical

@@ -49,6 +49,7 @@ _KEYS = frozenset(
         "sd",
     ]
 )
+_OF_STUDY = _KEYS | {"study_seq", "study_prev"}
 _HASH_FACTS = frozenset(
     ["ctx_hash", "stmt_hash", "manifest_hash", "plan", "model", "roster", "pairing", "response", "token_hash"]
 )
@@ -96,12 +97,14 @@ def build_entry(
     evidence: Iterable[str] = (),
     commitments: Iterable[Commitment] = (),
     action: Action | None = None,
+    follows: tuple[int, str] | None = None,
 ) -> bytes:
     """Return the canonical bytes of an entry, ready to be appended.
 
     `log` is the log's origin, `entry_id` a UUID version 7, `ts` what `shared.clock.timestamp` writes, `subject` a
     (kind, id) pair, `evidence` the hex SHA-256 of whole DSSE envelopes (`SignedMessage.envelope_digest`) that are kept
-    beside the log. `action` defaults to the type's own.
+    beside the log. `action` defaults to the type's own. `follows` is the number and leaf hash of the entry before this
+    one in its study; None for the study's first entry.
 
     Raises:
         Misuse: ``entry_unknown_type``; ``entry_malformed`` when a field is missing or wrong, or the entry is too large.
@@ -126,6 +129,9 @@ def build_entry(
         "evidence": [{"type": "dsse", "sha256": digest} for digest in evidence],
         "sd": [{"field": name, "h": committed[name]} for name in sorted(committed)],
     }
+    if study is not None:
+        seq, before = follows or (0, None)
+        entry |= {"study_seq": seq + 1, "study_prev": before}
     raw = canonical_bytes(entry)
     try:
         check_entry(raw)
@@ -147,7 +153,8 @@ def check_entry(raw: bytes) -> JsonObject:
     except MitralError as error:
         raise PeerFault("entry_malformed", error.detail) from error
     _require(canonical == raw, "it is not canonical JSON")
-    _require(set(entry) == _KEYS, "its keys are not exactly those of an entry")
+    wanted = _KEYS if entry.get("study") is None else _OF_STUDY
+    _require(set(entry) == wanted, "its keys are not exactly those of an entry")
     _require(entry["v"] == 1 and not isinstance(entry["v"], bool), "v is not 1")
     _require(_matches(_WORD, entry["log"]), "log is not an origin")
     _require(_matches(_UUID7, entry["id"]), "id is not a UUID version 7")
@@ -200,6 +207,9 @@ def _check_who(entry: JsonObject) -> None:
             check_id(entry["study"], "study")
         except MitralError as error:
             raise PeerFault("entry_malformed", error.detail) from error
+        seq, before = entry["study_seq"], entry["study_prev"]
+        _require(isinstance(seq, int) and not isinstance(seq, bool) and seq >= 1, "study_seq is not a number from 1")
+        _require(before is None if seq == 1 else _matches(_HASH, before), "study_prev does not go with study_seq")
     if subject is not None:
         _require(_has(subject, "kind id"), "subject has other keys")
         _require(_matches(_WORD, subject["kind"]) and _matches(_WORD, subject["id"]), "subject is malformed")

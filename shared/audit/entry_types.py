@@ -41,7 +41,8 @@ ENTRY_TYPES: dict[str, EntryType] = {
     "log.key.rotated": _type("authorisation", "U", "The log signs with another key", "old_vkey", "new_vkey", "reason"),
     "audit.exported": _type("accounting", "R", "Somebody took an export", "size"),
     "audit.viewed": _type("accounting", "R", "Somebody read the trail"),
-    "disclosure.erased": _type("accounting", "D", "A disclosed field was erased", "leaf", "field", "basis"),
+    "disclosure.erased": _act("accounting", "D", "A disclosed field was erased", "erasure", "leaf", "field", "basis"),
+    "study.heads": _type("accounting", "E", "Where studies end so far, so that an omission shows", "heads"),
     # --- enrolment and certificates (C2, C3) -------------------------------------------------------------------------
     "enrol.invited": _type("authentication", "C", "A site was invited", "site", "token_hash"),
     "enrol.requested": _type("authentication", "C", "A site asked to join", "site", "idk", "request"),

@@ -31,6 +31,7 @@ KINDS = frozenset(
         "refusal",
         "poll",
         "export",
+        "erasure",
     }
 )
 MAX_ENVELOPE_BYTES = 8 * 2**20  # an unmask response at 200 sites with 60 dropped needs about 1 MiB

@@ -86,24 +86,27 @@ class Story:
     rosters: list[tuple[JsonObject, list[bytes]]] = field(default_factory=list)
     envelopes: dict[str, bytes] = field(default_factory=dict)
     contexts: dict[str, JsonObject] = field(default_factory=dict)
+    ends: dict[str, tuple[int, str]] = field(default_factory=dict)  # study -> number and hash of its newest entry
     seq: int = 0
     newest_outcome: str | None = None
     model: str = "33" * 32
 
     def add(self, type_: str, data: JsonObject, *, actor: Actor = COORDINATOR, **more: Any) -> None:
         """Append an entry."""
-        number = len(self.leaves)
-        self.leaves.append(
-            build_entry(
-                log=ORIGIN,
-                entry_id=f"00000000-0000-7000-8000-{number:012x}",
-                ts=timestamp(START + timedelta(seconds=number)),
-                type_=type_,
-                actor=actor,
-                data=data,
-                **more,
-            )
+        number, study = len(self.leaves), more.get("study")
+        leaf = build_entry(
+            log=ORIGIN,
+            entry_id=f"00000000-0000-7000-8000-{number:012x}",
+            ts=timestamp(START + timedelta(seconds=number)),
+            type_=type_,
+            actor=actor,
+            data=data,
+            follows=self.ends.get(study),
+            **more,
         )
+        self.leaves.append(leaf)
+        if study is not None:
+            self.ends[study] = (self.ends.get(study, (0, ""))[0] + 1, leaf_hash(leaf).hex())
 
     def sign(self, kind: str, site: str, body: JsonObject, key: SigningKey | None = None) -> bytes:
         """Return a site's signed message and keep it as evidence."""

@@ -26,10 +26,13 @@ def verify(
             "--roster-hash", metavar="H", help="A roster's hash, known from elsewhere: without it nothing is anchored."
         ),
     ] = None,
+    final: Annotated[
+        bool, typer.Option("--final", help="Fail unless a quorum of the hospitals cosigned the log's head.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Recompute the tree, and check every signature, disclosure and rule of the protocol in an export."""
-    report = verify_export(file, roster_hash)
+    report = verify_export(file, roster_hash, final=final)
     if json:
         findings = [{"rule": one.rule, "holds": one.holds, "sentence": one.sentence} for one in report.findings]
         output.as_json({"verified": report.ok, "anchored": roster_hash is not None, "findings": findings})

@@ -7,6 +7,7 @@ import json
 import os
 import zipfile
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from shared.audit.proofs import verify_inclusion_bundle
+from shared.audit.verify import Report
 from shared.audit.verify import verify as verify_export
 from shared.canonical import from_b64u, sha256_hex
 from shared.crypto.identity import VerifyKey
@@ -417,10 +419,51 @@ def test_the_export_is_verified_offline(running: Running, tmp_path: Path) -> Non
     path.write_bytes(raw)
     report = verify_export(path)
     assert report.ok, report.lines()
-    names = zipfile.ZipFile(io.BytesIO(raw)).namelist()
-    assert len([name for name in names if name.startswith("contexts/")]) == len(scene.contexts(plan))
+    contexts = zipfile.ZipFile(io.BytesIO(raw)).read("contexts.ndjson").splitlines()
+    assert len(contexts) == len(scene.contexts(plan))
     assert scene.entries()[-1]["type"] == "audit.exported"
     assert code_of(lambda: scene.operator("GET", "/v1/audit/export")) == "permission_denied"
+
+
+def exported(scene: Scene, folder: Path, query: str = "") -> Report:
+    path = folder / "export.zip"
+    path.write_bytes(scene.operator("GET", f"/v1/audit/export{query}", role="auditor"))
+    return verify_export(path)
+
+
+def test_a_study_and_a_time_are_exported_alone(running: Running, tmp_path: Path) -> None:
+    scene, plan = running
+    run_out(scene, 12)
+    size = len(scene.entries())
+    middle = scene.entries()[size // 2]["ts"]
+    for query in (f"?study={plan.study}", f"?from={middle}", f"?to={middle}", f"?study={plan.study}&from={middle}"):
+        report = exported(scene, tmp_path, query)
+        assert report.ok, report.lines()
+        assert "entries are here, each under the root" in "\n".join(report.lines())
+    assert code_of(lambda: scene.operator("GET", "/v1/audit/export?study=no", role="auditor")) == "study_unknown"
+    assert code_of(lambda: scene.operator("GET", "/v1/audit/export?from=soon", role="auditor")) == "timestamp_malformed"
+    assert code_of(lambda: scene.operator("GET", "/v1/audit/export?final=true", role="auditor")) == "log_not_final"
+
+
+def test_an_erased_disclosure_is_gone_and_every_proof_holds(running: Running, tmp_path: Path) -> None:
+    scene, _ = running
+    scene.operator("POST", "/v1/sites/site-d/revoke", {"reason": "Dr Who asked on the phone"}, role="administrator")
+    index = next(number for number, one in enumerate(scene.entries()) if one["sd"])
+    before = exported(scene, tmp_path)
+    assert before.ok, before.lines()
+    assert b"Dr Who" in zipfile.ZipFile(tmp_path / "export.zip").read("disclosures.ndjson")
+    wanted = {"entry": index, "field": "reason_text", "basis": "gdpr-17"}
+    erase = partial(scene.operator, "POST", "/v1/audit/erasures", role="administrator")
+    assert code_of(lambda: scene.operator("POST", "/v1/audit/erasures", wanted, role="auditor")) == "permission_denied"
+    assert code_of(lambda: erase({**wanted, "basis": "Dr Who asked"})) == "basis_malformed"
+    erase(wanted)
+    assert code_of(lambda: erase(wanted)) == "disclosure_missing"
+    after = exported(scene, tmp_path)
+    assert after.ok, after.lines()
+    assert "0 disclosed fields fit their entries, 1 were erased by signed orders" in "\n".join(after.lines())
+    state = [path.read_bytes() for path in scene.state.rglob("*") if path.is_file()]
+    assert not any(b"Dr Who" in content for content in state)
+    assert exported(scene, tmp_path, "?disclosures=none").ok
 
 
 def test_a_full_disk_is_said_and_nothing_is_half_done(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,8 @@ def test_an_entry_has_the_agreed_form() -> None:
             {"field": "address", "h": commit_field(ID, "address", "10.0.0.7", SALT)},
             {"field": "name", "h": commit_field(ID, "name", "Ann", SALT)},
         ],
+        "study_seq": 1,
+        "study_prev": None,
     }
     assert b"Ann" not in build(commitments=commitments)
 
@@ -216,7 +218,10 @@ def test_a_certificate_of_two_hundred_sites_fits() -> None:
 
 def test_the_table_is_the_one_the_verifier_knows() -> None:
     assert {name: kind.evidence for name, kind in ENTRY_TYPES.items() if kind.evidence} == verify.EVIDENCE
-    assert set(json.loads(build())) == verify.ENTRY_KEYS
+    for study, form in ((None, verify.ENTRY), ("demo", verify.ENTRY_OF_STUDY)):
+        entry = json.loads(build(study=study))
+        assert entry.keys() == form.keys()
+        assert all(check(entry[key]) for key, check in form.items())
     for kind in ENTRY_TYPES.values():
         assert kind.meaning
         assert kind.action in set("CRUDE")

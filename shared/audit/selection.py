@@ -1,0 +1,58 @@
+"""Which entries go into a partial export: those asked for, and those without which they could not be judged.
+
+A study's export holds all its entries; their numbers, and a `study.heads` entry, show that none is missing. An export
+of a time holds every entry in it and the entry just outside on each side. Either holds, besides, what gives entries
+their meaning: rosters, approvals of study protocols, erasures, and rounds whole (PROTOCOLS B5).
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from shared.canonical import JsonObject
+
+_FRAME = ("roster.", "log.opened", "log.key.rotated", "disclosure.erased")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What an export is restricted to: a study, and the first and last time (as entries write it), each inclusive."""
+
+    study: str | None = None
+    start: str | None = None
+    end: str | None = None
+
+    def as_json(self) -> JsonObject:
+        """Return the form in the MANIFEST."""
+        return {"study": self.study, "from": self.start, "to": self.end}
+
+    def select(self, leaves: Iterable[bytes]) -> set[int]:
+        """Return the places of the entries to export, out of all `leaves` of the log."""
+        chosen: set[int] = set()
+        rounds: dict[str, list[int]] = defaultdict(list)
+        round_of: dict[int, str] = {}
+        before = after = heads = None
+        for index, leaf in enumerate(leaves):
+            entry = json.loads(leaf)
+            if entry["type"].startswith("round."):
+                round_of[index] = entry["data"]["ctx_hash"]
+                rounds[round_of[index]].append(index)
+            if entry["type"].startswith(_FRAME) or (entry["type"].startswith("plan.") and self._concerns(entry)):
+                chosen.add(index)
+            if entry["type"] == "study.heads" and self.study in entry["data"]["heads"]:
+                heads = index
+            if not self._concerns(entry):
+                continue
+            if self.start is not None and entry["ts"] < self.start:
+                before = index
+            elif self.end is None or entry["ts"] <= self.end:
+                chosen.add(index)
+            elif after is None:
+                after = index
+        chosen |= {index for index in (before, after, heads) if index is not None}
+        touched = {round_of[index] for index in chosen if index in round_of}
+        return chosen.union(*(rounds[ctx_hash] for ctx_hash in touched))
+
+    def _concerns(self, entry: JsonObject) -> bool:
+        return self.study is None or entry["study"] == self.study
