@@ -14,6 +14,7 @@ from coordinator.storage.database import Database, Transaction
 from shared.audit.archive import ArchiveSource, Disclosure, write_archive
 from shared.audit.log_checkpoint import add_signature_lines
 from shared.audit.selection import Selection
+from shared.canonical import JsonObject
 from shared.clock import timestamp
 from shared.errors import InputError, Refusal
 from shared.secagg.roster import next_quorum
@@ -35,7 +36,7 @@ def build_export(database: Database, log: AuditLog, by: Principal, wish: Wish, n
 
     Raises:
         InputError: ``study_unknown``.
-        Refusal: ``roster_missing`` while there has been no active roster to verify anything under; ``log_not_final``
+        Refusal: ``roster_missing`` while there has been no active roster to verify anything under; ``log_head_pending``
             when a final head was asked for and no quorum of hospitals has cosigned one.
     """
     with database.transaction("log an export") as tx:
@@ -74,7 +75,8 @@ def build_export(database: Database, log: AuditLog, by: Principal, wish: Wish, n
 
 def _facts(tx: Transaction, by: Principal, wish: Wish) -> list[Fact]:
     """Return the entries of an export: where the study it is about ends, and that somebody took it."""
-    facts, data = [], {"size": stored.read_head(tx)[0]}
+    facts: list[Fact] = []
+    data: JsonObject = {"size": stored.read_head(tx)[0]}
     if wish.selection is not None:
         data["selection"] = wish.selection.as_json()
     if wish.selection is not None and wish.selection.study is not None:
@@ -96,7 +98,7 @@ def _head(tx: Transaction, quorum: int, wish: Wish) -> stored.Note:
     cosigned = stored.read_cosigned(tx, newest.size)
     final = max((size for size, (_, lines) in cosigned.items() if len(lines) >= quorum), default=None)
     if final is None:
-        raise Refusal("log_not_final", f"no head is cosigned by {quorum} sites yet")
+        raise Refusal("log_head_pending", f"no head is cosigned by {quorum} sites yet")
     return stored.Note(final, cosigned[final][0])
 
 

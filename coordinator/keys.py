@@ -99,6 +99,7 @@ def load_keys(folder: Path) -> Keys:
     """
     if not (folder / _SEALED).exists():
         raise InputError("state_missing", f"{folder} holds no keys")
+    kek = load_or_create_kek(folder / "kek")
     secrets = _secrets(folder)
     public = _public(folder)
     password = Secret(secrets["tls_password"].encode())

@@ -29,6 +29,7 @@ Right = Literal[
     "blobs.write",
     "blobs.read",
     "audit.read",
+    "audit.erase",
 ]
 RIGHTS: tuple[Right, ...] = get_args(Right)
 Role = Literal["administrator", "researcher", "auditor", "viewer"]
@@ -100,6 +101,7 @@ ROLES: Mapping[str, frozenset[Permission]] = MappingProxyType(
     {
         "administrator": _held(
             _EVERYBODY + "sites.write rosters.write operators.read operators.write tokens.read tokens.write audit.read "
+            "audit.erase "
             "operators.grant:administrator operators.grant:researcher operators.grant:auditor operators.grant:viewer"
         ),
         "researcher": _held(_EVERYBODY + "studies.run:own blobs.write:own blobs.read:own"),

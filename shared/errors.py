@@ -323,7 +323,7 @@ CODES: dict[str, Code] = {
     "disclosure_mismatch": Code(400, "A disclosed value does not fit", "Keep value and salt: they are evidence."),
     "disclosure_missing": Code(404, "There is no such disclosure", "Look at the entry: erased fields are named by a later entry."),
     "basis_malformed": Code(400, "A legal basis is malformed", "Give one word, for instance gdpr-17; entries hold no free text."),
-    "log_not_final": Code(409, "No head of the log is final yet", "Wait until a quorum of hospitals has polled, and ask again."),
+    "log_head_pending": Code(409, "No head of the log is final yet", "Wait until a quorum of hospitals has polled, and ask again."),
     "archive_malformed": Code(400, "An audit export cannot be built", "Look at the detail; report it if it persists."),
     "log_conflict": Code(409, "The log shows two histories", "Nothing is trained any more; call the other hospitals. Keep the evidence."),
     "log_rolled_back": Code(409, "The log went back behind a published head", "Restore a newer database; if there is none, refound the federation."),

@@ -34,7 +34,9 @@ _OCTETS = "application/octet-stream"
 _TOO_LATE = {"round_closed", "round_unknown", "round_wiped"}
 # After a reset a site may say once more what it said before: the coordinator keeps the first one. A refusal may cross
 # its own site's update: then the update counts.
-_SAID_BEFORE = {("approval", "statement_conflict"), ("attestation", "statement_conflict"), ("refusal", "upload_conflict")}
+_SAID_BEFORE = {
+    ("approval", "statement_conflict"), ("attestation", "statement_conflict"), ("refusal", "upload_conflict"),
+}  # fmt: skip
 # These speak of the connection or of the caller, not of the message: it waits until they are set right.
 _NOT_ITS_FAULT = {
     "body_truncated", "certificate_expired", "certificate_required", "certificate_superseded", "internal_error",

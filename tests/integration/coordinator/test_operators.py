@@ -442,7 +442,7 @@ def test_a_study_and_a_time_are_exported_alone(running: Running, tmp_path: Path)
         assert "entries are here, each under the root" in "\n".join(report.lines())
     assert code_of(lambda: scene.operator("GET", "/v1/audit/export?study=no", role="auditor")) == "study_unknown"
     assert code_of(lambda: scene.operator("GET", "/v1/audit/export?from=soon", role="auditor")) == "timestamp_malformed"
-    assert code_of(lambda: scene.operator("GET", "/v1/audit/export?final=true", role="auditor")) == "log_not_final"
+    assert code_of(lambda: scene.operator("GET", "/v1/audit/export?final=true", role="auditor")) == "log_head_pending"
 
 
 def test_an_erased_disclosure_is_gone_and_every_proof_holds(running: Running, tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 import copy
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +17,7 @@ from shared.canonical import JsonObject, canonical_bytes
 from shared.errors import PeerFault
 from shared.secagg import certificate
 from tests.support.audit_story import LOG_KEY, ORIGIN, Story, hash_of, tell
-from tests.unit.shared.audit.test_verify import SITES, broken_rule, last, later, rewritten
+from tests.unit.shared.audit.test_verify import SITES, broken_rule, last, rewritten
 
 GENESIS: JsonObject = json.loads(canonical_bytes(tell(1).rosters[0][0]))
 
@@ -40,11 +40,22 @@ def test_rosters_that_cannot_be(change: Callable[[JsonObject], object], said: st
         verify._check_roster(found, 1, None)
 
 
-def test_a_key_that_the_rounds_roster_does_not_name() -> None:
-    export = verify.Export(Path(), None, keys={"r": {"site-a": b"new"}})
-    verify._check_keys(export, {"roster": "r"}, [verify.Signed("manifest", "site-a", b"new", {}, b"")], "here")
+def test_a_key_that_the_rounds_roster_does_not_name(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
+        export = verify.Export(archive, keys={"r": {"site-a": b"new"}}, rounds={"c": verify.Round({"roster": "r"})})
+    entry = verify.Entry(0, _leaf("round.upload", {"ctx_hash": "c", "site": "site-a", "manifest_hash": "00" * 32}))
+    entry.signed = [verify.Signed("manifest", "site-a", b"new", {}, "")]
+    assert verify._round(export, entry) is export.rounds["c"]
+    entry.signed = [verify.Signed("manifest", "site-a", b"old", {}, "")]
     with pytest.raises(verify.Broken, match="under another key"):
-        verify._check_keys(export, {"roster": "r"}, [verify.Signed("manifest", "site-a", b"old", {}, b"")], "here")
+        verify._round(export, entry)
+
+
+def _leaf(type_: str, data: JsonObject) -> bytes:
+    return build_entry(
+        log=ORIGIN, entry_id="00000000-0000-7000-8000-000000000000", ts="2026-11-21T09:00:00.000Z",
+        type_=type_, actor=Actor("coordinator", "coordinator", "local"), data=data,
+    )  # fmt: skip
 
 
 MORE_REWRITINGS: dict[str, tuple[Callable[[list[JsonObject]], object], str]] = {
@@ -80,14 +91,16 @@ def test_a_sum_needs_c_plus_two_survivors_where_more_sites_may_be_corrupt(tmp_pa
 def _certificate(change: Callable[[JsonObject, list[str]], object]) -> None:
     ctx = tell(1).open_round(2, SITES)
     everybody = [*SITES, "site-z"]
-    manifests = {(hash_of(ctx), site): f"{number:064x}" for number, site in enumerate(everybody)}
+    manifests = {site: f"{number:064x}" for number, site in enumerate(everybody)}
     stmt: JsonObject = {"v": "SA1", "kind": "close", "ctx": hash_of(ctx), "U": SITES[:3], "uploads": ""}
     signers = list(SITES[:3])
     change(stmt, signers)
-    named = [{"site": site, "manifest": manifests[hash_of(ctx), site]} for site in stmt["U"]]
+    named = [{"site": site, "manifest": manifests[site]} for site in stmt["U"]]
     stmt["uploads"] = verify.tagged_hash("SA1 uploads", canonical_bytes(named)).hex()
-    decisions = [verify.Signed("decision", site, b"", {"stmt": stmt}, b"") for site in signers]
-    verify._check_certificate(ctx, decisions, certificate.statement_hash(stmt), manifests, "here")
+    data = {"ctx_hash": hash_of(ctx), "stmt_hash": certificate.statement_hash(stmt)}
+    entry = verify.Entry(0, _leaf("round.cert", data))
+    entry.signed = [verify.Signed("decision", site, b"", {"stmt": stmt}, "") for site in signers]
+    verify._check_certificate(verify.Round(ctx, uploads=manifests), entry)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +133,3 @@ def test_an_entry_of_another_log_in_this_logs_tree_is_refused() -> None:
     vkey = LogVkey(ORIGIN, ED25519, LOG_KEY.verify_key)
     with pytest.raises(PeerFault, match="inclusion_invalid"):
         verify_inclusion_bundle(build_inclusion(leaf, 0, note, tree.node), vkey, ORIGIN)
-
-
-_: Any = later
