@@ -5,14 +5,12 @@
 whatever their status.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-import httpx
 
 from shared.canonical import JsonObject, parse_strict
 from shared.errors import MitralError, PeerFault, Unavailable
 from shared.protocol.problems import MEDIA_TYPE, error_from_problem
-from site_agent.tls import tls_code
 
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 
@@ -47,7 +45,7 @@ class Answer:
             ) from error
 
 
-def failure(status: int, body: bytes, headers: httpx.Headers) -> MitralError:
+def failure(status: int, body: bytes, headers: Mapping[str, str]) -> MitralError:
     """Return the error of an answer that is no success."""
     wait = _retry_after(headers.get("Retry-After"))
     error: MitralError | None = None
@@ -66,13 +64,3 @@ def failure(status: int, body: bytes, headers: httpx.Headers) -> MitralError:
 
 def _retry_after(text: str | None) -> float | None:
     return float(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 7 else None
-
-
-def transport_failure(error: httpx.TransportError) -> MitralError:
-    """Return the error of a request that got no answer."""
-    code = tls_code(error)
-    if code is not None:
-        return Retry(code, f"the TLS connection failed: {str(error)[:300]}")
-    if isinstance(error, httpx.ProxyError):
-        return Retry("proxy_refused", f"the proxy refused: {str(error)[:300]}")
-    return Retry("coordinator_unreachable", f"{type(error).__name__}: {str(error)[:300]}")

@@ -18,9 +18,9 @@ from shared.protocol.roster import RosterBundle
 from shared.protocol.state_reset import LastAccepted
 from shared.protocol.unmask import UnmaskRequest
 from shared.protocol.work import PollAnswer
-from site_agent.answers import Answer, Retry, failure, transport_failure
+from site_agent.answers import Answer, Retry, failure
 from site_agent.state_folder import disk_errors
-from site_agent.tls import ClientCertificate
+from site_agent.tls import ClientCertificate, tls_code
 
 MAX_ANSWER_BYTES = 64 * 2**20
 MAX_BLOB_BYTES = 16 * 2**30
@@ -237,7 +237,7 @@ class CoordinatorClient:
             finally:
                 response.close()
         except httpx.TransportError as error:
-            raise transport_failure(error) from error
+            raise _transport_failure(error) from error
         except httpx.HTTPError as error:
             raise Retry("coordinator_unreachable", str(error)[:300]) from error
 
@@ -278,3 +278,12 @@ def _save(response: httpx.Response, part: Path, limit: int) -> bytes:
         if os.name == "posix":
             os.fdatasync(file.fileno())
     return b""
+
+
+def _transport_failure(error: httpx.TransportError) -> MitralError:
+    code = tls_code(error)
+    if code is not None:
+        return Retry(code, f"the TLS connection failed: {str(error)[:300]}")
+    if isinstance(error, httpx.ProxyError):
+        return Retry("proxy_refused", f"the proxy refused: {str(error)[:300]}")
+    return Retry("coordinator_unreachable", f"{type(error).__name__}: {str(error)[:300]}")

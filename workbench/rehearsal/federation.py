@@ -18,6 +18,7 @@ from workbench.client import CoordinatorClient
 from workbench.rehearsal.processes import Process, child_environment, free_ports, program, run_once
 
 DATA_NAME = "cases"  # the name every site registers its data set under
+_PATIENCE_SECONDS = 180.0  # for an agent to hear of something; on a loaded machine it takes a while to start
 FINGERPRINT = re.compile(r"\b[0-9A-HJKMNP-TV-Z]{5}(?:-[0-9A-HJKMNP-TV-Z]{5}){3}\b")
 _POLL_SECONDS = 0.1
 _T = TypeVar("_T")
@@ -197,7 +198,7 @@ class Federation:
 
     def approve_roster(self, site: str, fingerprint: str) -> None:
         """Approve the proposed roster at one site; the agent may need a moment to hear of it."""
-        self._retried(lambda: self.run_site(site, "roster", "approve", "--fingerprint", fingerprint), 60)
+        self._retried(lambda: self.run_site(site, "roster", "approve", "--fingerprint", fingerprint), _PATIENCE_SECONDS)
 
     # --- a study -----------------------------------------------------------------------------------------------------
 
@@ -212,7 +213,7 @@ class Federation:
 
     def approve_study_at(self, site: str, study: str) -> None:
         """Approve a study at one site; the agent may need a moment to hear of it."""
-        self._retried(lambda: self.run_site(site, "studies", "approve", study, "--data", DATA_NAME), 60)
+        self._retried(lambda: self.run_site(site, "studies", "approve", study, "--data", DATA_NAME), _PATIENCE_SECONDS)
 
     def start_study(self, study: str) -> None:
         """Start a study as the researcher."""
