@@ -42,10 +42,10 @@ def test_rosters_that_cannot_be(change: Callable[[JsonObject], object], said: st
 
 def test_a_key_that_the_rounds_roster_does_not_name(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
-        export = verify.Export(archive, keys={"r": {"site-a": b"new"}}, rounds={"c": verify.Round({"roster": "r"})})
-    entry = verify.Entry(0, _leaf("round.upload", {"ctx_hash": "c", "site": "site-a", "manifest_hash": "00" * 32}))
+        export = verify.Export(archive, keys={"r": {"site-a": b"new"}}, rounds={"cc" * 32: verify.Round({"roster": "r"})})
+    entry = verify.Entry(0, _leaf("round.upload", {"ctx_hash": "cc" * 32, "site": "site-a", "manifest_hash": "00" * 32}))
     entry.signed = [verify.Signed("manifest", "site-a", b"new", {}, "")]
-    assert verify._round(export, entry) is export.rounds["c"]
+    assert verify._round(export, entry) is export.rounds["cc" * 32]
     entry.signed = [verify.Signed("manifest", "site-a", b"old", {}, "")]
     with pytest.raises(verify.Broken, match="under another key"):
         verify._round(export, entry)
@@ -54,7 +54,7 @@ def test_a_key_that_the_rounds_roster_does_not_name(tmp_path: Path) -> None:
 def _leaf(type_: str, data: JsonObject) -> bytes:
     return build_entry(
         log=ORIGIN, entry_id="00000000-0000-7000-8000-000000000000", ts="2026-11-21T09:00:00.000Z",
-        type_=type_, actor=Actor("coordinator", "coordinator", "local"), data=data,
+        type_=type_, actor=Actor("coordinator", "coordinator", "local"), data=data, evidence=["ee" * 32],
     )  # fmt: skip
 
 
