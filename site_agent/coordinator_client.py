@@ -124,11 +124,7 @@ class CoordinatorClient:
         return dict(listed) if isinstance(listed, dict) else {}
 
     def read_log_entries(self, start: int, end: int) -> list[bytes]:
-        """Return entries of the log from `start` on, some of those before `end` and at least one (C2SP entry bundle).
-
-        Raises:
-            PeerFault: ``log_entries_invalid``.
-        """
+        """Return entries of the log from `start` on, some of those before `end` and at least one (`split_bundle`)."""
         return split_bundle(self.request("GET", f"/v1/log/entries/{start}/{end}").body, end - start)
 
     def read_cosigned_heads(self) -> list[CosignedHead]:
