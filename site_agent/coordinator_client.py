@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
+from shared.audit.witness import split_bundle
 from shared.clock import Clock
 from shared.errors import MitralError, PeerFault
 from shared.protocol.log import CosignedHead, CosignedHeads
@@ -95,27 +96,12 @@ class CoordinatorClient:
         return dict(listed) if isinstance(listed, dict) else {}
 
     def read_log_entries(self, start: int, end: int) -> list[bytes]:
-        """Return entries of the log from `start` on, some of those before `end` and at least one (C2SP entry bundle).
-
-        Raises:
-            PeerFault: ``log_entries_invalid``.
-        """
-        body, entries, at = self.request("GET", f"/v1/log/entries/{start}/{end}").body, [], 0
-        while at < len(body):
-            size = int.from_bytes(body[at : at + 2], "big")
-            entries.append(body[at + 2 : at + 2 + size])
-            at += 2 + size
-        if at != len(body) or not 0 < len(entries) <= end - start:
-            raise PeerFault("log_entries_invalid", f"what came for entries {start} to {end} is no bundle of them")
-        return entries
+        """Return entries of the log from `start` on, some of those before `end` and at least one (`split_bundle`)."""
+        return split_bundle(self.request("GET", f"/v1/log/entries/{start}/{end}").body, end - start)
 
     def read_cosigned_heads(self) -> list[CosignedHead]:
         """Return the newest head that each witness cosigned."""
         return CosignedHeads.check(self.request("GET", "/v1/log/cosignatures").json()).heads
-
-    def put_cosignature(self, size: int, site: str, note: str) -> None:
-        """Send the note of a head with this site's cosignature."""
-        self.put(f"/v1/log/cosignatures/{size}/{site}", note.encode(), media_type="text/plain; charset=utf-8")
 
     def take_bytes_sent(self) -> int:
         """Return how many bytes of request bodies were sent since the last call, failed attempts included."""

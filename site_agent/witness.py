@@ -66,7 +66,8 @@ def answer(session: Session, command: WitnessCommand, now: datetime) -> None:
     else:
         _note_behind(session, head, shown, now)
     if head.size:
-        session.client.put_cosignature(head.size, session.site, head.note)
+        path = f"/v1/log/cosignatures/{head.size}/{session.site}"
+        session.client.put(path, head.note.encode(), media_type="text/plain; charset=utf-8")
 
 
 def answer_final(session: Session, command: FinalCommand, now: datetime) -> None:

@@ -51,6 +51,22 @@ def parse_add_checkpoint(text: str) -> AddCheckpoint:
     return AddCheckpoint(int(match[1]), proof, note)
 
 
+def split_bundle(bundle: bytes, most: int) -> list[bytes]:
+    """Return the entries of a C2SP entry bundle, at least one and at most `most`: two bytes of length before each.
+
+    Raises:
+        PeerFault: ``log_entries_invalid``.
+    """
+    entries, at = [], 0
+    while at < len(bundle):
+        size = int.from_bytes(bundle[at : at + 2], "big")
+        entries.append(bundle[at + 2 : at + 2 + size])
+        at += 2 + size
+    if at != len(bundle) or not 0 < len(entries) <= most:
+        raise PeerFault("log_entries_invalid", f"{len(bundle)} bytes are no bundle of 1 to {most} entries")
+    return entries
+
+
 def final_size(cosigned: Iterable[int], quorum: int) -> int:
     """Return the size up to which the log is final: `quorum` sites cosigned a head at least so large; 0: none yet.
 

@@ -104,6 +104,13 @@ def test_the_codes_point_to_documents_that_exist() -> None:
     assert {page for page in mentioned if not (ROOT / page).exists()} == set()
 
 
+def test_every_test_that_the_threat_model_names_exists() -> None:
+    everywhere = set().union(*named_tests().values())
+    named = re.findall(r"`(test_\w+)`", THREAT_MODEL.read_text(encoding="utf-8"))
+    assert len(named) > 50
+    assert set(named) - everywhere == set()
+
+
 def test_the_threat_model_names_every_attack_and_its_tests() -> None:
     rows = re.findall(r"^\| *(\d+) \|.*\| ([^|]+) \|$", THREAT_MODEL.read_text(encoding="utf-8"), re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(1, 30))

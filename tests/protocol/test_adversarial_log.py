@@ -372,13 +372,18 @@ def test_an_honest_day_raises_no_alarm(adversary: Adversary) -> None:
         assert site.query("SELECT * FROM log_receipt WHERE waited > 60") == []
 
 
+def put(site: SimulatedSite, size: int, name: str, note: str) -> None:
+    """Send a cosigned head."""
+    site.session.client.put(f"/v1/log/cosignatures/{size}/{name}", note.encode())
+
+
 def test_a_wrong_cosignature_is_refused(adversary: Adversary) -> None:
     made = adversary.simulation
     site, other = made.sites["site-a"], made.sites["site-b"]
     note = other.query("SELECT note FROM log_head")[0].note
     with pytest.raises(MitralError, match="checkpoint_unsigned"):
-        site.session.client.put_cosignature(head(other), "site-a", note)
+        put(site, head(other), "site-a", note)
     with pytest.raises(MitralError, match="site_mismatch"):
-        site.session.client.put_cosignature(head(other), "site-b", note)
+        put(site, head(other), "site-b", note)
     with pytest.raises(MitralError, match="checkpoint_malformed"):
-        site.session.client.put_cosignature(head(site) + 1, "site-a", site.query("SELECT note FROM log_head")[0].note)
+        put(site, head(site) + 1, "site-a", site.query("SELECT note FROM log_head")[0].note)

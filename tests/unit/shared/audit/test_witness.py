@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from shared.audit.witness import enough_to_hear, final_size, parse_add_checkpoint, write_add_checkpoint
+from shared.audit.witness import enough_to_hear, final_size, parse_add_checkpoint, split_bundle, write_add_checkpoint
 from shared.errors import PeerFault
 from shared.secagg.roster import next_quorum
 
@@ -45,3 +45,10 @@ def test_those_who_are_heard_always_hold_one_honest_witness_of_every_final_head(
         heard, quorum = enough_to_hear(roster), next_quorum(roster)
         assert heard + quorum - count > c
         assert heard <= count
+
+
+def test_a_bundle_is_split_into_its_entries_and_one_that_is_cut_is_refused() -> None:
+    assert split_bundle(b"\x00\x02ab\x00\x00\x00\x01c", 3) == [b"ab", b"", b"c"]
+    for bad in (b"\x00\x02a", b"\x00", b"\x00\x01ab", b"", b"\x00\x01a" * 3):
+        with pytest.raises(PeerFault, match="log_entries_invalid"):
+            split_bundle(bad, 2)
