@@ -2,16 +2,18 @@
 
 from datetime import datetime, timedelta
 
+from coordinator import rosters
 from coordinator.audit import AuditLog, Fact
 from coordinator.keys import Keys
 from coordinator.storage import log as stored_log
-from coordinator.storage import rosters
+from coordinator.storage import rosters as stored_rosters
 from coordinator.storage import sites as stored
 from coordinator.storage.database import Transaction
 from shared.audit.entries import Actor
 from shared.canonical import b64u, from_b64u
 from shared.clock import parse_timestamp, timestamp
 from shared.crypto import x509
+from shared.crypto.certificate_keys import is_for_same_key
 from shared.crypto.identity import VerifyKey
 from shared.crypto.signed_envelope import SignedMessage, open_envelope, peek_signer
 from shared.errors import InputError, Refusal
@@ -56,7 +58,7 @@ def renew(
         raise Refusal("renewal_too_late", f"the certificate of {site.site} ran out {site.certificate_not_after}")
     csr = from_b64u(Renewal.check(message.body).csr)
     made = keys.issue_site_certificate(csr, federation, site.site, now, days)
-    if x509.is_for_same_key(made, site.certificate) and until > now:
+    if is_for_same_key(made, site.certificate) and until > now:
         return _renewed(keys, site.certificate)  # the answer was lost, or an earlier request came twice
     facts = x509.read_site_certificate(made)
     not_after = timestamp(facts.not_after)
@@ -89,17 +91,11 @@ def revoke_self(tx: Transaction, log: AuditLog, envelope: bytes, now: datetime) 
 
 def keep_evidence(tx: Transaction, site: stored.Site, message: SignedMessage) -> tuple[str, ...]:
     """Keep a site's request beside the log, if an auditor can check it: the roster has to pin the key that signed."""
-    active = rosters.read_active(tx)
-    if active is None or not is_pinned(active, site):
+    active = stored_rosters.read_active(tx)
+    if active is None or not rosters.is_pinned(active, site.site, site.idk):
         return ()
     stored_log.add_dsse(tx, message.envelope_digest, message.envelope)
     return (message.envelope_digest,)
-
-
-def is_pinned(roster: rosters.StoredRoster, site: stored.Site) -> bool:
-    """Return whether a roster lists a site with the identity key it has now."""
-    pinned = {entry["id"]: entry["idk"] for entry in roster.roster["sites"]}
-    return site.idk is not None and pinned.get(site.site) == b64u(site.idk)
 
 
 def _renewed(keys: Keys, certificate: bytes) -> Renewed:
