@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from coordinator import rosters
 from coordinator.audit import AuditLog, Fact
+from coordinator.enrolment_states import Event, next_state
 from coordinator.keys import Keys
 from coordinator.storage import log as stored_log
 from coordinator.storage import rosters as stored_rosters
@@ -45,14 +46,16 @@ def renew(
     """Issue the next certificate of an approved site; the same key again gets the same certificate.
 
     Raises:
-        Refusal: ``site_revoked``, ``site_not_approved``, ``renewal_too_late``.
+        Refusal: ``site_revoked``, ``renewal_too_late``.
+        InputError: ``site_not_approved``.
         PeerFault: ``csr_invalid``, ``message_malformed``, and what `open_request` raises.
     """
     site, message = open_request(tx, envelope)
     if site.state == "revoked":
         raise Refusal("site_revoked", f"{site.site} was revoked")
-    if site.state != "approved" or site.certificate is None or site.certificate_not_after is None:
-        raise Refusal("site_not_approved", f"{site.site} is {site.state}, there is nothing to renew")
+    next_state(site.state, Event.RENEW)
+    if site.certificate is None or site.certificate_not_after is None:
+        raise Refusal("site_not_approved", f"{site.site} has no certificate to renew")
     until = parse_timestamp(site.certificate_not_after)
     if now > until + timedelta(days=RENEWABLE_DAYS):
         raise Refusal("renewal_too_late", f"the certificate of {site.site} ran out {site.certificate_not_after}")
@@ -74,13 +77,14 @@ def revoke_self(tx: Transaction, log: AuditLog, envelope: bytes, now: datetime) 
 
     Raises:
         Refusal: ``site_revoked`` when that is done already.
+        InputError: ``site_not_approved``.
         PeerFault: ``message_malformed``, and what `open_request` raises.
     """
     site, message = open_request(tx, envelope)
     asked = SelfRevocation.check(message.body)
     if site.state == "revoked":
         raise Refusal("site_revoked", f"{site.site} was revoked")
-    stored.set_state(tx, site.site, "revoked")
+    stored.set_state(tx, site.site, next_state(site.state, Event.REVOKE))
     tx.touch("agents", "operators")
     data = {"site": site.site, "serial": site.certificate_serial, "reason": asked.reason}
     actor = Actor("site", site.site, "idk")

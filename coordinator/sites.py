@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from coordinator.audit import SYSTEM_ACTOR, AuditLog, Fact
+from coordinator.enrolment_states import Event, next_state
 from coordinator.operators import Principal, actor_of
 from coordinator.storage import sites as stored
 from coordinator.storage.database import Transaction
@@ -97,9 +98,7 @@ def revoke(tx: Transaction, log: AuditLog, by: Principal, site: str, reason: str
     found = stored.read_site(tx, site)
     if found is None:
         raise InputError("site_unknown", f"there is no site {site!r}")
-    if found.state != "approved":
-        raise InputError("site_not_approved", f"{site} is {found.state}")
-    stored.set_state(tx, site, "revoked")
+    stored.set_state(tx, site, next_state(found.state, Event.REVOKE))
     data = {"site": site, "serial": found.certificate_serial, "reason": "administrator"}
     fact = Fact("cert.revoked", actor_of(by), data, subject=("site", site), private={"reason_text": reason[:500]})
     log.append(tx, fact, now)

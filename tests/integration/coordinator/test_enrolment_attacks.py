@@ -69,7 +69,8 @@ def join(server: Service, name: str) -> FakeSite:
 
 
 def view(server: Service, name: str) -> dict[str, Any]:
-    return {one["site"]: one for one in admin(server).get("/v1/sites")["sites"]}[name]
+    listed: list[dict[str, Any]] = admin(server).get("/v1/sites")["sites"]
+    return next(one for one in listed if one["site"] == name)
 
 
 def sql(server: Service, statement: str, *values: object) -> list[Any]:
