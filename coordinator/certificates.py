@@ -2,16 +2,19 @@
 
 from datetime import datetime, timedelta
 
+from coordinator import rosters
 from coordinator.audit import AuditLog, Fact
+from coordinator.enrolment_states import Event, next_state
 from coordinator.keys import Keys
 from coordinator.storage import log as stored_log
-from coordinator.storage import rosters
+from coordinator.storage import rosters as stored_rosters
 from coordinator.storage import sites as stored
 from coordinator.storage.database import Transaction
 from shared.audit.entries import Actor
 from shared.canonical import b64u, from_b64u
 from shared.clock import parse_timestamp, timestamp
 from shared.crypto import x509
+from shared.crypto.certificate_keys import is_for_same_key
 from shared.crypto.identity import VerifyKey
 from shared.crypto.signed_envelope import SignedMessage, open_envelope, peek_signer
 from shared.errors import InputError, Refusal
@@ -43,20 +46,22 @@ def renew(
     """Issue the next certificate of an approved site; the same key again gets the same certificate.
 
     Raises:
-        Refusal: ``site_revoked``, ``site_not_approved``, ``renewal_too_late``.
+        Refusal: ``site_revoked``, ``renewal_too_late``.
+        InputError: ``site_not_approved``.
         PeerFault: ``csr_invalid``, ``message_malformed``, and what `open_request` raises.
     """
     site, message = open_request(tx, envelope)
     if site.state == "revoked":
         raise Refusal("site_revoked", f"{site.site} was revoked")
-    if site.state != "approved" or site.certificate is None or site.certificate_not_after is None:
-        raise Refusal("site_not_approved", f"{site.site} is {site.state}, there is nothing to renew")
+    next_state(site.state, Event.RENEW)
+    if site.certificate is None or site.certificate_not_after is None:
+        raise Refusal("site_not_approved", f"{site.site} has no certificate to renew")
     until = parse_timestamp(site.certificate_not_after)
     if now > until + timedelta(days=RENEWABLE_DAYS):
         raise Refusal("renewal_too_late", f"the certificate of {site.site} ran out {site.certificate_not_after}")
     csr = from_b64u(Renewal.check(message.body).csr)
     made = keys.issue_site_certificate(csr, federation, site.site, now, days)
-    if x509.is_for_same_key(made, site.certificate) and until > now:
+    if is_for_same_key(made, site.certificate) and until > now:
         return _renewed(keys, site.certificate)  # the answer was lost, or an earlier request came twice
     facts = x509.read_site_certificate(made)
     not_after = timestamp(facts.not_after)
@@ -72,13 +77,14 @@ def revoke_self(tx: Transaction, log: AuditLog, envelope: bytes, now: datetime) 
 
     Raises:
         Refusal: ``site_revoked`` when that is done already.
+        InputError: ``site_not_approved``.
         PeerFault: ``message_malformed``, and what `open_request` raises.
     """
     site, message = open_request(tx, envelope)
     asked = SelfRevocation.check(message.body)
     if site.state == "revoked":
         raise Refusal("site_revoked", f"{site.site} was revoked")
-    stored.set_state(tx, site.site, "revoked")
+    stored.set_state(tx, site.site, next_state(site.state, Event.REVOKE))
     tx.touch("agents", "operators")
     data = {"site": site.site, "serial": site.certificate_serial, "reason": asked.reason}
     actor = Actor("site", site.site, "idk")
@@ -89,17 +95,11 @@ def revoke_self(tx: Transaction, log: AuditLog, envelope: bytes, now: datetime) 
 
 def keep_evidence(tx: Transaction, site: stored.Site, message: SignedMessage) -> tuple[str, ...]:
     """Keep a site's request beside the log, if an auditor can check it: the roster has to pin the key that signed."""
-    active = rosters.read_active(tx)
-    if active is None or not is_pinned(active, site):
+    active = stored_rosters.read_active(tx)
+    if active is None or not rosters.is_pinned(active, site.site, site.idk):
         return ()
     stored_log.add_dsse(tx, message.envelope_digest, message.envelope)
     return (message.envelope_digest,)
-
-
-def is_pinned(roster: rosters.StoredRoster, site: stored.Site) -> bool:
-    """Return whether a roster lists a site with the identity key it has now."""
-    pinned = {entry["id"]: entry["idk"] for entry in roster.roster["sites"]}
-    return site.idk is not None and pinned.get(site.site) == b64u(site.idk)
 
 
 def _renewed(keys: Keys, certificate: bytes) -> Renewed:

@@ -5,6 +5,7 @@ import os
 from datetime import datetime, timedelta
 
 from coordinator.audit import COORDINATOR_ACTOR, SYSTEM_ACTOR, AuditLog, Fact
+from coordinator.enrolment_states import Event, next_state
 from coordinator.keys import Keys
 from coordinator.operators import Principal, actor_of
 from coordinator.storage import invitations as stored
@@ -32,7 +33,6 @@ from shared.secagg.roster import kem_attest_message
 
 RETRY_SECONDS = 2
 _CHECKSUM_LETTERS = 4
-_REUSABLE = {"invited", "rejected", "revoked", "pending"}
 
 
 def invite(
@@ -46,8 +46,7 @@ def invite(
     """
     check_id(site, "site")
     known = stored_sites.read_site(tx, site)
-    if known is not None and known.state not in _REUSABLE:
-        raise InputError("site_exists", f"{site} is {known.state} already")
+    next_state(None if known is None else known.state, Event.INVITE)
     token = new_token()
     expires_at = timestamp(now + timedelta(hours=hours))
     stored_sites.set_invited(tx, site, name)
@@ -133,7 +132,7 @@ def approve(
         InputError: ``site_unknown``, ``site_not_pending``, ``fingerprint_malformed``.
         Refusal: ``fingerprint_mismatch``.
     """
-    found, invitation = _pending_site(tx, site)
+    found, invitation = _pending_site(tx, site, Event.APPROVE)
     if normalise_fingerprint(fingerprint) != found.fingerprint:
         raise Refusal("fingerprint_mismatch", f"the fingerprint given is not the one {site} enrolled with")
     message = EnrolmentRequest.parse((invitation.request or "").encode())
@@ -162,7 +161,7 @@ def reject(tx: Transaction, log: AuditLog, by: Principal, site: str, now: dateti
     Raises:
         InputError: ``site_unknown``, ``site_not_pending``.
     """
-    _, invitation = _pending_site(tx, site)
+    _, invitation = _pending_site(tx, site, Event.REJECT)
     stored_sites.set_state(tx, site, "rejected")
     stored.set_decided(tx, invitation.token_hash, "rejected")
     log.append(tx, Fact("enrol.rejected", actor_of(by), {"site": site}, subject=("site", site)), now)
@@ -235,12 +234,13 @@ def _check_request(message: EnrolmentRequest, keys: Keys) -> KemPublicKey:
     return kem
 
 
-def _pending_site(tx: Transaction, site: str) -> tuple[stored_sites.Site, stored.StoredInvitation]:
+def _pending_site(tx: Transaction, site: str, event: Event) -> tuple[stored_sites.Site, stored.StoredInvitation]:
     found = stored_sites.read_site(tx, site)
     if found is None:
         raise InputError("site_unknown", f"there is no site {site!r}")
     invitation = stored.read_pending(tx, site)
-    if found.state != "pending" or invitation is None:
+    next_state(found.state, event)
+    if invitation is None:
         raise InputError("site_not_pending", f"{site} is {found.state}, not waiting for approval")
     return found, invitation
 

@@ -124,6 +124,26 @@ def site_keys(roster: stored.StoredRoster) -> dict[str, VerifyKey]:
     return rules.site_keys(roster.roster)
 
 
+def check_listed(tx: Transaction, site: str, key: VerifyKey) -> None:
+    """Return if a roster that is or was in force lists a site with this identity key, or if there is none yet.
+
+    Raises:
+        Refusal: ``site_not_in_roster``.
+    """
+    active = stored.read_active(tx)
+    if active is None or is_pinned(active, site, key.bytes):
+        return
+    former = (one for one in stored.read_rosters(tx) if one.activated_at is not None)
+    if not any(is_pinned(one, site, key.bytes) for one in former):
+        raise Refusal("site_not_in_roster", f"no roster that came into force lists {site} with the key it has now")
+
+
+def is_pinned(roster: stored.StoredRoster, site: str, idk: bytes | None) -> bool:
+    """Return whether a roster lists a site with this identity key."""
+    pinned = {entry["id"]: entry["idk"] for entry in roster.roster["sites"]}
+    return idk is not None and pinned.get(site) == b64u(idk)
+
+
 def _is_complete(
     proposal: stored.StoredRoster, approvals: dict[str, bytes], active: stored.StoredRoster | None
 ) -> bool:

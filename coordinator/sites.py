@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from coordinator.audit import SYSTEM_ACTOR, AuditLog, Fact
+from coordinator.enrolment_states import Event, next_state
 from coordinator.operators import Principal, actor_of
 from coordinator.storage import rounds
 from coordinator.storage import sites as stored
@@ -98,9 +99,7 @@ def revoke(tx: Transaction, log: AuditLog, by: Principal, site: str, reason: str
     found = stored.read_site(tx, site)
     if found is None:
         raise InputError("site_unknown", f"there is no site {site!r}")
-    if found.state != "approved":
-        raise InputError("site_not_approved", f"{site} is {found.state}")
-    stored.set_state(tx, site, "revoked")
+    stored.set_state(tx, site, next_state(found.state, Event.REVOKE))
     for live in rounds.read_all_live(tx):
         tx.touch(f"study/{live.study}")  # the driver sees whether its round can still be finished
     data = {"site": site, "serial": found.certificate_serial, "reason": "administrator"}

@@ -10,6 +10,7 @@ from docs.writer.benchmarks import benchmarks
 from docs.writer.commands import command_line
 from docs.writer.markdown import plain, table
 from docs.writer.source import messages, modules, settings
+from docs.writer.states import enrolment_states
 from shared.errors import CODES
 from workbench.study_fields import SECTIONS, TASK_FIELDS, Field, Required, fields_of
 
@@ -115,6 +116,7 @@ def http() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "development/benchmarks.md": benchmarks,
     "development/modules.md": modules,
+    "hospitals/enrolment-states.md": enrolment_states,
     "protocol/attack-tests.md": attack_tests,
     "protocol/messages.md": messages,
     "reference/cli.md": command_line,

@@ -162,6 +162,7 @@ CODES: dict[str, Code] = {
     "operator_unknown": Code(404, "There is no such operator", "Check the name with `mitral-coordinator operators list`."),
     "operator_last": Code(409, "The last administrator stays", "Add another administrator first."),
     "roster_unknown": Code(404, "There is no such roster version", "List the versions first."),
+    "site_not_in_roster": Code(403, "No roster lists this site yet", "Wait until a version that lists it is in force, then do it again."),
     "roster_too_small": Code(409, "Too few sites for a roster", "Approve at least three sites first."),
     "roster_bound_invalid": Code(400, "The corrupt bound is impossible", "Choose c between 1 and the number of sites minus one."),
     "roster_unchanged": Code(409, "The roster would not change", "Nothing has to be proposed."),

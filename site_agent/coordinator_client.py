@@ -16,7 +16,6 @@ from shared.errors import MitralError, PeerFault
 from shared.protocol.log import CosignedHead, CosignedHeads
 from shared.protocol.outcome import PublishedOutcome
 from shared.protocol.roster import RosterBundle
-from shared.protocol.state_reset import LastAccepted
 from shared.protocol.unmask import UnmaskRequest
 from shared.protocol.work import PollAnswer
 from site_agent.answers import Answer, Retry, failure
@@ -54,8 +53,6 @@ class CoordinatorClient:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
-        if self._former is not None:
-            self._former.close()
 
     def reconnect(self, transport: httpx.BaseTransport, certificate: ClientCertificate) -> None:
         """Go on over a transport that shows another certificate; requests under way end on the one they began on."""
@@ -74,10 +71,6 @@ class CoordinatorClient:
     def read_roster(self, version: int) -> RosterBundle:
         """Return a roster version with the approvals it has so far."""
         return RosterBundle.check(self.request("GET", f"/v1/rosters/{version}").json())
-
-    def read_last_accepted(self, site: str, after: int) -> LastAccepted:
-        """Return the last message of this site that the coordinator accepted, and its acts numbered above `after`."""
-        return LastAccepted.check(self.request("GET", f"/v1/statements/{site}", query={"after": str(after)}).json())
 
     def read_outcomes(self, study: str, after: int) -> list[PublishedOutcome]:
         """Return the outcomes of a study after the `after`-th, at most 50."""

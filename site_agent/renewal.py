@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 
 from shared.canonical import b64u, from_b64u
 from shared.clock import timestamp
+from shared.crypto.certificate_keys import is_certificate_for
 from shared.crypto.secret import Secret
 from shared.crypto.signed_envelope import sign_envelope
-from shared.crypto.x509 import TlsKey, der_list, is_certificate_for, make_csr, read_site_certificate
+from shared.crypto.x509 import TlsKey, der_list, make_csr, read_site_certificate
 from shared.errors import InputError, MitralError, PeerFault, Refusal
 from shared.protocol.certificates import Nonce, Renewal, Renewed
 from site_agent.coordinator_client import CoordinatorClient

@@ -16,6 +16,7 @@ from shared.crypto.signed_envelope import SignedMessage, open_envelope
 from shared.errors import PeerFault
 from shared.protocol.round_context import Context
 from shared.protocol.state_reset import MOST_UNPROVED, KeptMessage, LastAccepted
+from site_agent.coordinator_client import CoordinatorClient
 from site_agent.identity import SiteIdentity
 from site_agent.outbox import Delivery
 from site_agent.policy import deterministic_items
@@ -72,7 +73,7 @@ class StateCheck:
         session = self._session
         with session.database.reading("last delivered") as tx:
             after = outbox.read_last_delivered(tx)
-        return session.client.read_last_accepted(session.site, after)
+        return read_last_accepted(session.client, session.site, after)
 
     def _is_new_identity(self, last: LastAccepted) -> bool:
         """Return whether everything this site is said to have signed was signed before it enrolled anew."""
@@ -86,6 +87,11 @@ class StateCheck:
             if item is None or item.kind != "state.reset":
                 return
             self._delivery.deliver_next()
+
+
+def read_last_accepted(client: CoordinatorClient, site: str, after: int) -> LastAccepted:
+    """Return the last message of a site that the coordinator accepted, and its acts numbered above `after`."""
+    return LastAccepted.check(client.request("GET", f"/v1/statements/{site}", query={"after": str(after)}).json())
 
 
 def check_proof(identity: SiteIdentity, last: LastAccepted) -> None:

@@ -20,7 +20,7 @@ def get(call: Call) -> Response:
 def approve(call: Call) -> Response:
     """Take a site's approval."""
     coordinator, version = call.coordinator, call.number("version")
-    message = statements.open_body(call, "approval")
+    message = statements.open_body(call, "approval", in_roster=False)
     return statements.commit(
         call,
         "approve a roster",

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from starlette.responses import Response
 
-from coordinator import sites, statements
+from coordinator import rosters, sites, statements
 from coordinator.api.call import Call, JsonAnswer
 from coordinator.sites import SitePrincipal
 from coordinator.storage.database import Transaction
@@ -28,14 +28,21 @@ def own_key(call: Call) -> VerifyKey:
         return sites.verify_key(sites.check_active(tx, call.site, coordinator.federation, coordinator.clock.now()))
 
 
-def open_body(call: Call, kind: str) -> SignedMessage:
+def open_body(call: Call, kind: str, *, in_roster: bool = True) -> SignedMessage:
     """Return the verified statement in the body.
 
+    Statements are kept as evidence, which an auditor checks against the rosters: a site that is in none yet, or that
+    enrolled anew under another key, can only sign a roster (`in_roster` False).
+
     Raises:
-        Refusal: ``site_mismatch``.
+        Refusal: ``site_mismatch``, ``site_not_in_roster``.
         PeerFault: ``envelope_malformed``, ``envelope_kind``, ``signature_invalid``.
     """
-    return statements.open_statement(call.body, kind, call.site.site, own_key(call))
+    key = own_key(call)
+    if in_roster:
+        with call.coordinator.database.reading("is the site in the roster") as tx:
+            rosters.check_listed(tx, call.site.site, key)
+    return statements.open_statement(call.body, kind, call.site.site, key)
 
 
 def commit(call: Call, name: str, message: SignedMessage, accept: Accept) -> Response:

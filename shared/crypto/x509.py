@@ -184,29 +184,6 @@ def check_issued_by(cert_der: bytes, issuer_der: bytes) -> None:
         raise PeerFault("certificate_untrusted", "the issuing certificate is not an authority")
 
 
-def is_for_same_key(one_der: bytes, other_der: bytes) -> bool:
-    """Return whether two certificates are for one key.
-
-    Raises:
-        PeerFault: ``certificate_malformed``.
-    """
-    return spki_pin(one_der) == spki_pin(other_der)
-
-
-def is_certificate_for(cert_der: bytes, csr_der: bytes) -> bool:
-    """Return whether a certificate is for the key that a request asked for.
-
-    Raises:
-        PeerFault: ``certificate_malformed``.
-    """
-    try:
-        key = x509.load_der_x509_csr(csr_der).public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise PeerFault("certificate_malformed", "a certificate request cannot be read") from error
-    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return spki_pin(cert_der) == sha256_hex(spki)
-
-
 def spki_pin(cert_der: bytes) -> str:
     """Return the hex SHA-256 of the certificate's SubjectPublicKeyInfo, the pin of an invitation (PROTOCOLS C2).
 

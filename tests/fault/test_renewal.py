@@ -6,6 +6,7 @@ import pytest
 
 from shared.crypto.x509 import read_site_certificate
 from shared.errors import MitralError
+from site_agent.state_reset import read_last_accepted
 from tests.fault.faults import Armed, Fault, Saboteur
 from tests.fault.simulated_site import SimulatedSite
 from tests.fault.simulation import Op, Simulation, simulation
@@ -59,12 +60,12 @@ def test_requests_under_way_are_not_cut_off_and_the_old_certificate_ends_soon() 
         made.advance(5 * DAY)
         assert poll(site) is None
         new, site.certificate = site.certificate, old
-        site.session.client.read_last_accepted("site-a", 0)
+        read_last_accepted(site.session.client, "site-a", 0)
         made.advance(601)
         with pytest.raises(MitralError, match=r"^certificate_superseded:"):
-            site.session.client.read_last_accepted("site-a", 0)
+            read_last_accepted(site.session.client, "site-a", 0)
         site.certificate = new
-        site.session.client.read_last_accepted("site-a", 0)
+        read_last_accepted(site.session.client, "site-a", 0)
 
 
 def test_a_start_renews_a_certificate_that_is_not_quite_new() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from site_agent.state_reset import read_last_accepted
 from tests.fault import invariants
 from tests.fault.network import SiteTransport
 from tests.fault.simulated_site import SimulatedSite
@@ -147,7 +148,7 @@ def test_the_end_of_a_chain_is_shown_to_its_site_only() -> None:
     with simulation(4) as made:
         transport = SiteTransport(made, "site-a")
         client = made.sites["site-a"].session.client
-        own = client.read_last_accepted("site-a", 0)
+        own = read_last_accepted(client, "site-a", 0)
         assert own.seq > 0
         assert own.newest is not None
         import httpx

@@ -107,6 +107,7 @@ class Federation:
             list(pool.map(lambda site: self.enrol(site, data.get(site)), self.sites))
             self._say("roster: proposed by the coordinator, approved by every site")
             fingerprint = self.propose_roster()
+            self._say(f"roster: {fingerprint}, compared and signed at every site")
             list(pool.map(lambda site: self.approve_roster(site, fingerprint), self.sites))
 
     def found(self) -> None:
@@ -179,13 +180,19 @@ class Federation:
             raise Unavailable("rehearsal_failed", f"enrolment of {site}: exit status {status}\n{text}")
 
     def _approve(self, site: str, fingerprint: str) -> None:
-        """Wait for the site's request, then approve it; the coordinator compares the fingerprint with the request's."""
+        """Wait for the site's request, compare the fingerprint with the one in the administrator's list, approve it."""
+        listed: list[str] = []
 
         def is_pending() -> bool:
             with self.client(admin=True) as client:
-                return any(one["site"] == site and one["state"] == "pending" for one in client.sites())
+                found = [one for one in client.sites() if one["site"] == site and one["state"] == "pending"]
+            listed.extend(one["fingerprint"] for one in found)
+            return bool(found)
 
         self.wait_until(is_pending, f"the request of {site} arrives")
+        if listed[-1] != fingerprint:
+            raise Unavailable("rehearsal_failed", f"{site} shows {fingerprint}, the administrator sees {listed[-1]}")
+        self._say(f"{site}: {fingerprint} at the hospital and in the administrator's list; approved")
         self.run_admin("sites", "approve", site, "--fingerprint", fingerprint)
 
     def propose_roster(self) -> str:

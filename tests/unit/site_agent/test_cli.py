@@ -6,13 +6,16 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
 from shared.errors import InputError, Misuse, MitralError, PeerFault, Refusal, Unavailable
 from shared.secagg.roster import roster_hash
 from site_agent.cli import main as cli
+from site_agent.coordinator_client import CoordinatorClient
 from site_agent.rosters import roster_fingerprint
+from tests.support.fake_coordinator import reply
 from tests.support.hospitals import STUDY, Hospital, Hospitals
 
 Run = Callable[..., Result]
@@ -182,3 +185,27 @@ def test_exit_codes(
     printed = capsys.readouterr().err
     assert error.code in printed
     assert error.meaning.remedy in printed
+
+
+def test_revoking_this_site_wants_its_id_and_is_remembered(
+    hospitals: Hospitals, site: Hospital, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def script(_site: str, method: str, path: str) -> httpx.Response | None:
+        asked.append(f"{method} {path}")
+        return reply({"nonce": "abc"} if path == "/v1/nonce" else {"site": "site-a", "state": "revoked"})
+
+    hospitals.coordinator.script = script
+
+    def connect(_state: object, _clock: object) -> CoordinatorClient:
+        return CoordinatorClient(hospitals.coordinator.transport("site-a"), "https://c.example", site.clock)
+
+    monkeypatch.setattr("site_agent.cli.revoke.connect_anonymously", connect)
+    assert "confirmation_missing" in str(run("revoke").exception)
+    assert "confirmation_missing" in str(run("revoke", "--confirm", "site-b").exception)
+    assert asked == []
+    assert "site-a is out of alpha" in run("revoke", "--confirm", "site-a", "--reason", "leaving").output
+    assert asked == ["GET /v1/nonce", "POST /v1/revoke"]
+    assert shown(run("status", "--json"))["enrolment"] == "revoked"
+    assert "took itself out" in str(run("run").exception)

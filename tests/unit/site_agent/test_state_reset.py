@@ -11,7 +11,7 @@ from shared.crypto.identity import SigningKey
 from shared.crypto.signed_envelope import sign_envelope
 from shared.errors import MitralError, PeerFault
 from shared.protocol.state_reset import LastAccepted
-from site_agent.state_reset import StateCheck, check_proof
+from site_agent.state_reset import StateCheck, check_proof, read_last_accepted
 from site_agent.storage import pairings
 from tests.support.fake_coordinator import reply
 from tests.support.hospitals import STUDY, Hospital, Hospitals, one_hot_sum
@@ -207,7 +207,7 @@ def test_an_act_with_another_context_is_not_remembered(hospitals: Hospitals, tmp
     ctx = coordinator.open_round(STUDY)
     site.step("open")
     other = coordinator.open_round(STUDY)
-    found: dict[str, Any] = site.session.client.read_last_accepted("site-a", 0).as_json()
+    found: dict[str, Any] = read_last_accepted(site.session.client, "site-a", 0).as_json()
     found["acts"][0]["ctx"] = other.as_json()
     assert ctx.ctx_hash != other.ctx_hash
     with pytest.raises(PeerFault, match=r"^chain_end_invalid:"):
