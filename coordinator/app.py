@@ -14,6 +14,7 @@ from coordinator.config import Settings
 from coordinator.denials import Denials
 from coordinator.driver import Driver
 from coordinator.keys import load_keys
+from coordinator.oidc import Oidc
 from coordinator.presence import Presence
 from coordinator.rate_limits import RateLimits
 from coordinator.rounds.sweep import Desk
@@ -56,6 +57,7 @@ class Coordinator:
         # (operator, digest): who has sent a blob itself, and so does not learn its content by naming its digest.
         self.senders: set[tuple[str, str]] = set()
         self.limits = RateLimits()
+        self.oidc = Oidc(settings)
         self.denials = Denials(self.database, self.log)
         self.scheduler = Scheduler()
         self.desk = Desk(

@@ -39,6 +39,8 @@ OPEN = {
     "POST /v1/account/setup",
     "POST /v1/account/confirm",
     "POST /v1/login",
+    "GET /v1/oidc/login",
+    "GET /v1/oidc/callback",
 }
 
 
