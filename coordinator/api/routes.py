@@ -16,6 +16,7 @@ from coordinator.api import (
     accounts,
     audit,
     blobs,
+    documents,
     enrolment,
     log,
     oidc,
@@ -68,6 +69,7 @@ AGENT_ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/enrol", "anybody", SMALL, enrolment.request, "enrol"),
     Route("GET", "/v1/enrol/{request_id}", "anybody", 0, enrolment.poll),
     Route("GET", "/v1/health/live", "anybody", 0, log.live),
+    Route("GET", "/v1/openapi.json", "anybody", 0, documents.show),
     Route("GET", "/v1/agent/poll", "site", 0, work.poll),
     Route("GET", "/v1/blobs/{sha256}", "site", 0, blobs.get_for_site),
     Route("GET", "/v1/rosters/{version}", "site", 0, rosters.get),
@@ -90,6 +92,7 @@ AGENT_ROUTES: tuple[Route, ...] = (
 OPERATOR_ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/health/live", "anybody", 0, log.live),
     Route("GET", "/v1/health/ready", "anybody", 0, log.ready),
+    Route("GET", "/v1/openapi.json", "anybody", 0, documents.show),
     Route("POST", "/v1/account/setup", "anybody", SMALL, accounts.set_up, "login"),
     Route("POST", "/v1/account/confirm", "anybody", SMALL, accounts.confirm, "login"),
     Route("POST", "/v1/login", "anybody", SMALL, accounts.login, "login"),
@@ -132,6 +135,8 @@ def build_app(coordinator: Coordinator, routes: tuple[Route, ...]) -> FastAPI:
     """Return the application of one listener."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.router.routes.clear()
+    title = "Mitral: agents" if routes is AGENT_ROUTES else "Mitral: operators"
+    app.state.document = documents.build_document(title, routes)
     for route in routes:
         app.router.routes.append(
             HttpRoute(route.path, _endpoint(coordinator, route), methods=[route.method], include_in_schema=False)

@@ -38,6 +38,7 @@ OPEN = {
     "GET /v1/health/ready",
     "POST /v1/account/setup",
     "POST /v1/account/confirm",
+    "GET /v1/openapi.json",
     "POST /v1/login",
     "GET /v1/oidc/login",
     "GET /v1/oidc/callback",
