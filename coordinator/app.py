@@ -16,6 +16,7 @@ from coordinator.driver import Driver
 from coordinator.keys import load_keys
 from coordinator.log_rotation import open_log
 from coordinator.nonces import Nonces
+from coordinator.oidc import Oidc
 from coordinator.presence import Holders, Presence
 from coordinator.rate_limits import RateLimits
 from coordinator.rounds.sweep import Desk
@@ -65,6 +66,7 @@ class Coordinator:
         self.senders: set[tuple[str, str]] = set()
         self.nonces = Nonces()
         self.limits = RateLimits()
+        self.oidc = Oidc(settings)
         self.denials = Denials(self.database, self.log)
         self.scheduler = Scheduler()
         self.desk = Desk(

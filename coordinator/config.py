@@ -43,6 +43,13 @@ class Settings(BaseSettings):
     )
     session_idle_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = 30  # a session that rests so long ends
     session_hours: Annotated[int, Field(ge=1, le=24 * 7)] = 12  # a session ends after so long in any case
+    oidc_issuer: str | None = None  # the identity provider through which operators may sign in; https
+    oidc_client_id: str | None = None  # the coordinator's name there
+    oidc_client_secret_file: Path | None = None  # a file with the coordinator's secret there
+    oidc_ca_file: Path | None = (
+        None  # PEM certificates that the provider's are checked against; the system's by default
+    )
+    oidc_acr: str | None = None  # the strength of login that the provider has to vouch for, as it names it
     threads: Annotated[int, Field(ge=0, le=256)] = 0  # workers of the aggregation, 0: one per core
     max_blob_bytes: Annotated[int, Field(ge=1)] = 2**31  # the largest initial model a researcher may upload
 

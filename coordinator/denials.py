@@ -22,10 +22,19 @@ _AUTHENTICATION = frozenset(
         "certificate_superseded",
         "certificate_expired",
         "signature_invalid",
+        "oidc_refused",
     }
 )
 _AUTHORISATION = frozenset(
-    {"permission_denied", "grant_denied", "site_mismatch", "site_revoked", "site_not_approved", "study_not_owned"}
+    {
+        "permission_denied",
+        "grant_denied",
+        "oidc_unknown",
+        "site_mismatch",
+        "site_revoked",
+        "site_not_approved",
+        "study_not_owned",
+    }
 )
 
 

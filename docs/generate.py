@@ -78,7 +78,7 @@ def http() -> str:
         "Two listeners over TLS. What is not in these tables does not exist. An error is a problem document\n"
         "(RFC 9457) with a code from the [problems](problems.md); bodies that are signed are DSSE envelopes of the\n"
         "[messages](../protocol/messages.md). A `PUT` may be repeated: the same bytes get the same answer, other\n"
-        "bytes under the same name a 409.\n"
+        "bytes under the same name a 409. Each listener serves its OpenAPI document under `/v1/openapi.json`.\n"
     )
     planes = (
         ("Agents (port 9092)", "Client certificates, except where the access is *anybody*.", routes.AGENT_ROUTES),

@@ -17,8 +17,10 @@ from coordinator.api import (
     audit,
     blobs,
     certificates,
+    documents,
     enrolment,
     log,
+    oidc,
     operators,
     rosters,
     rounds,
@@ -69,6 +71,7 @@ AGENT_ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/enrol", "anybody", SMALL, enrolment.request, "enrol"),
     Route("GET", "/v1/enrol/{request_id}", "anybody", 0, enrolment.poll),
     Route("GET", "/v1/health/live", "anybody", 0, log.live),
+    Route("GET", "/v1/openapi.json", "anybody", 0, documents.show),
     Route("GET", "/v1/agent/poll", "site", 0, work.poll),
     Route("GET", "/v1/blobs/{sha256}", "site", 0, blobs.get_for_site),
     Route("GET", "/v1/rosters/{version}", "site", 0, rosters.get),
@@ -100,9 +103,12 @@ AGENT_ROUTES: tuple[Route, ...] = (
 OPERATOR_ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/health/live", "anybody", 0, log.live),
     Route("GET", "/v1/health/ready", "anybody", 0, log.ready),
+    Route("GET", "/v1/openapi.json", "anybody", 0, documents.show),
     Route("POST", "/v1/account/setup", "anybody", SMALL, accounts.set_up, "login"),
     Route("POST", "/v1/account/confirm", "anybody", SMALL, accounts.confirm, "login"),
     Route("POST", "/v1/login", "anybody", SMALL, accounts.login, "login"),
+    Route("GET", "/v1/oidc/login", "anybody", 0, oidc.start, "login"),
+    Route("GET", "/v1/oidc/callback", "anybody", 0, oidc.finish, "login"),
     Route("POST", "/v1/logout", "account.use", SMALL, accounts.logout),
     Route("POST", "/v1/account/link", "account.use", SMALL, accounts.renew),
     Route("GET", "/v1/whoami", "account.use", 0, operators.whoami),
@@ -118,6 +124,7 @@ OPERATOR_ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/operators", "operators.read", 0, operators.index),
     Route("POST", "/v1/operators", "operators.write", SMALL, operators.add),
     Route("POST", "/v1/operators/{operator}/link", "operators.grant", SMALL, accounts.invite),
+    Route("POST", "/v1/operators/{operator}/identity", "operators.grant", SMALL, oidc.bind),
     Route("POST", "/v1/operators/{operator}/role", "operators.grant", SMALL, operators.change),
     Route("DELETE", "/v1/operators/{operator}", "operators.write", 0, operators.remove),
     Route("GET", "/v1/tokens", "tokens.read", 0, tokens.index),
@@ -141,6 +148,8 @@ def build_app(coordinator: Coordinator, routes: tuple[Route, ...]) -> FastAPI:
     """Return the application of one listener."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.router.routes.clear()
+    title = "Mitral: agents" if routes is AGENT_ROUTES else "Mitral: operators"
+    app.state.document = documents.build_document(title, routes)
     for route in routes:
         app.router.routes.append(
             HttpRoute(route.path, _endpoint(coordinator, route), methods=[route.method], include_in_schema=False)

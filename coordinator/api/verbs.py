@@ -30,6 +30,7 @@ VERBS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "mitral-coordinator operators add": ("POST /v1/operators",),
         "mitral-coordinator operators list": ("GET /v1/operators",),
         "mitral-coordinator operators link": ("POST /v1/operators/{operator}/link",),
+        "mitral-coordinator operators bind": ("POST /v1/operators/{operator}/identity",),
         "mitral-coordinator operators role": ("POST /v1/operators/{operator}/role",),
         "mitral-coordinator operators remove": ("DELETE /v1/operators/{operator}",),
         "mitral-coordinator tokens issue": ("POST /v1/tokens",),

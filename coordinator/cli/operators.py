@@ -48,6 +48,17 @@ def link(
 
 
 @app.command()
+def bind(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The operator's id.")],
+    subject: Annotated[str, typer.Option(help="The `sub` that the identity provider gives; none unbinds.")] = "",
+) -> None:
+    """Say who the operator is at the identity provider."""
+    Rest(context.obj).post(f"/v1/operators/{name}/identity", {"subject": subject} if subject else {})
+    typer.echo(f"{name} is {'bound' if subject else 'bound to nobody'}")
+
+
+@app.command()
 def role(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The operator's id.")],

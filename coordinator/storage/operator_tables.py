@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from sqlalchemy import UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 
@@ -59,6 +60,17 @@ class AccountLinkRow(SQLModel, table=True):
     expires_at: str
     password_hash: str | None = None
     totp: bytes | None = None
+
+
+class OidcIdentityRow(SQLModel, table=True):
+    """Who an operator is at the identity provider."""
+
+    __tablename__: ClassVar[str] = "oidc_identity"
+    __table_args__ = (UniqueConstraint("issuer", "subject"),)
+    operator: str = Field(primary_key=True)
+    issuer: str
+    subject: str
+    bound_at: str
 
 
 class LoginFailureRow(SQLModel, table=True):

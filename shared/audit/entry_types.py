@@ -64,6 +64,7 @@ ENTRY_TYPES: dict[str, EntryType] = {
     "logout": _type("authentication", "E", "An operator signed out"),
     "account.invited": _type("authorisation", "C", "A one-time link to set a password was made", "expires_at"),
     "account.set_up": _type("authentication", "U", "An operator set password and second factor"),
+    "account.bound": _type("authorisation", "U", "Who an operator is at the identity provider was said", "bound"),
     "config.changed": _type("authorisation", "U", "A setting changed", "setting"),
     # --- rosters (A4) ------------------------------------------------------------------------------------------------
     "roster.proposed": _type("authorisation", "C", "A roster version was proposed", "version", "roster"),

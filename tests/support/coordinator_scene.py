@@ -110,9 +110,11 @@ class Scene:
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def call_app(
-        self, app: Any, method: str, path: str, body: bytes | None, headers: dict[str, str], certificate: bytes | None
-    ) -> Answer:
-        return self.runner.run(_call(app, method, path, body, headers, certificate))
+        self, app: Any, method: str, path: str, body: bytes | None, headers: dict[str, str], certificate: bytes | None,
+        *, answer_headers: dict[str, str] | None = None,
+    ) -> Answer:  # fmt: skip
+        """Return status and body; the answer's headers go into `answer_headers`."""
+        return self.runner.run(_call(app, method, path, body, headers, certificate, answer_headers))
 
     def operator(
         self, method: str, path: str, body: JsonObject | bytes | None = None, *, role: str = "researcher"
@@ -216,8 +218,9 @@ def new_scene(folder: Path, names: tuple[str, ...] = SITES, **settings: Any) -> 
 
 
 async def _call(
-    app: Any, method: str, path: str, body: bytes | None, headers: dict[str, str], certificate: bytes | None
-) -> Answer:
+    app: Any, method: str, path: str, body: bytes | None, headers: dict[str, str], certificate: bytes | None,
+    answer_headers: dict[str, str] | None,
+) -> Answer:  # fmt: skip
     path, _, query = path.partition("?")
     raw = body or b""
     listed = {"content-length": str(len(raw)), **{name.lower(): value for name, value in headers.items()}}
@@ -251,4 +254,6 @@ async def _call(
 
     await app(scope, receive, send)
     content = b"".join(message.get("body", b"") for message in sent if message["type"] == "http.response.body")
+    if answer_headers is not None:
+        answer_headers.update({name.decode().lower(): value.decode() for name, value in sent[0]["headers"]})
     return sent[0]["status"], content

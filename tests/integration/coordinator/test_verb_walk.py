@@ -72,6 +72,7 @@ class Terminal:
             "sites readmit": ["site-d"],
             "operators add": [f"extra-{self.count}", "--role", "viewer", "--out", out],
             "operators link": ["nobody", "--out", out],
+            "operators bind": ["nobody", "--subject", "x"],
             "account renew": ["--out", out],
             "operators role": ["nobody", "viewer"],
             "operators remove": ["nobody"],

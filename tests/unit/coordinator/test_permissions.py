@@ -34,11 +34,17 @@ EXPECTED: dict[Right, str] = {
 OPEN = {
     "POST /v1/enrol",
     "GET /v1/enrol/{request_id}",
+    "GET /v1/nonce",  # the next two are signed by the site's identity key, over such a number
+    "POST /v1/renew-expired",
+    "POST /v1/revoke",
     "GET /v1/health/live",
     "GET /v1/health/ready",
     "POST /v1/account/setup",
     "POST /v1/account/confirm",
+    "GET /v1/openapi.json",
     "POST /v1/login",
+    "GET /v1/oidc/login",
+    "GET /v1/oidc/callback",
 }
 
 

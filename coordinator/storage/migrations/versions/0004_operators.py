@@ -73,6 +73,15 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_account_link_operator"), "account_link", ["operator"], unique=False)
     op.create_table(
+        "oidc_identity",
+        sa.Column("operator", sa.String(), nullable=False),
+        sa.Column("issuer", sa.String(), nullable=False),
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("bound_at", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("operator"),
+        sa.UniqueConstraint("issuer", "subject"),
+    )
+    op.create_table(
         "login_failure",
         sa.Column("operator", sa.String(), nullable=False),
         sa.Column("count", sa.Integer(), nullable=False),
