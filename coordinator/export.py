@@ -23,9 +23,7 @@ _PAGE = 1024
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What an auditor asks for: a part or all of the log, with or without disclosures, up to the newest final head,
-    with derived forms.
-    """
+    """What an auditor asks for: which part, with disclosures or not, up to a final head or not, in which other forms."""
 
     selection: Selection | None = None
     disclosures: bool = True
