@@ -23,7 +23,7 @@ _PAGE = 1024
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What an auditor asks for: which part, with disclosures or not, up to a final head or not, in which other forms."""
+    """What an auditor asks for: which part, with or without disclosures, up to a final head or not, in which forms."""
 
     selection: Selection | None = None
     disclosures: bool = True

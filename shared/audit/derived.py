@@ -15,8 +15,10 @@ from shared.audit.derived_syslog import common_event_format, dicom_syslog
 from shared.audit.entry_view import EntryView
 from shared.audit.merkle import leaf_hash
 
-_COLUMNS = ("index", "time", "type", "meaning", "actor_kind", "actor", "authn", "action", "outcome", "study")
-_COLUMNS += ("subject_kind", "subject", "data", "evidence", "leaf_hash")
+_COLUMNS = (
+    "index", "time", "type", "meaning", "actor_kind", "actor", "authn", "action", "outcome", "study",
+    "subject_kind", "subject", "data", "evidence", "leaf_hash",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
