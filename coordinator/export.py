@@ -24,11 +24,12 @@ _PAGE = 1024
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What an auditor asks for: a part or all of the log, with or without disclosures, up to the newest final head."""
+    """What an auditor asks for: which part, with or without disclosures, up to a final head or not, in which forms."""
 
     selection: Selection | None = None
     disclosures: bool = True
     final: bool = False
+    derived: tuple[str, ...] = ()
 
 
 def build_export(database: Database, log: AuditLog, by: Principal, wish: Wish, now: datetime) -> bytes:
@@ -68,6 +69,7 @@ def build_export(database: Database, log: AuditLog, by: Principal, wish: Wish, n
             heads=heads,
             disclosures=disclosures if wish.disclosures else None,
             selection=wish.selection,
+            derived=wish.derived,
         )
         write_archive(target, source, log.idk, timestamp(now))
     return target.getvalue()

@@ -328,6 +328,7 @@ CODES: dict[str, Code] = {
     "entry_unknown_type": Code(500, "A log entry has an unknown type", "Report this as a bug of Mitral."),
     "disclosure_mismatch": Code(400, "A disclosed value does not fit", "Keep value and salt: they are evidence."),
     "disclosure_missing": Code(404, "There is no such disclosure", "Look at the entry: erased fields are named by a later entry."),
+    "derived_unknown": Code(400, "There is no such derived form", "Give some of fhir-r4, fhir-r5, dicom, cef, csv."),
     "basis_malformed": Code(400, "A legal basis is malformed", "Give one word, for instance gdpr-17; entries hold no free text."),
     "log_head_pending": Code(409, "No head of the log is final yet", "Wait until a quorum of hospitals has polled, and ask again."),
     "archive_malformed": Code(400, "An audit export cannot be built", "Look at the detail; report it if it persists."),

@@ -7,8 +7,10 @@ from starlette.responses import Response
 from coordinator.api.call import Call, JsonAnswer
 from coordinator.disclosures import erase
 from coordinator.export import Wish, build_export
+from shared.audit.derived import FORMS
 from shared.audit.selection import Selection
 from shared.clock import parse_timestamp, timestamp
+from shared.errors import InputError
 from shared.ids import check_id
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -17,13 +19,18 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 def export(call: Call) -> Response:
     """Return the log, or the part that `study`, `from` and `to` name, as a zip file.
 
-    `disclosures=none` leaves the disclosed fields out; `final=true` ends at the newest head that a quorum cosigned.
+    `disclosures=none` leaves the disclosed fields out; `final=true` ends at the newest head that a quorum cosigned;
+    `derived=fhir-r4,csv` adds the entries in other forms.
     """
     coordinator = call.coordinator
     study = call.query("study") or None
     start, end = _time(call, "from", "T00:00:00.000Z"), _time(call, "to", "T23:59:59.999Z")
     selection = Selection(study and check_id(study, "study"), start, end) if study or start or end else None
-    wish = Wish(selection, call.query("disclosures") != "none", call.query("final") == "true")
+    derived = tuple(filter(None, call.query("derived").split(",")))
+    unknown = sorted(set(derived) - set(FORMS))
+    if unknown or len(set(derived)) < len(derived):
+        raise InputError("derived_unknown", f"derived: some of {', '.join(FORMS)}, each once")
+    wish = Wish(selection, call.query("disclosures") != "none", call.query("final") == "true", derived)
     archive = build_export(coordinator.database, coordinator.log, call.operator, wish, coordinator.clock.now())
     name = f"{coordinator.federation}-audit.zip"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}

@@ -24,10 +24,11 @@ def export(
     start: Annotated[str, typer.Option("--from", metavar="TIME", help="Only from this day or time (UTC) on.")] = "",
     end: Annotated[str, typer.Option("--to", metavar="TIME", help="Only up to this day or time (UTC).")] = "",
     final: Annotated[bool, typer.Option("--final", help="End at the newest head that a quorum cosigned.")] = False,
+    derived: Annotated[str, typer.Option(help="Add other forms: some of fhir-r4,fhir-r5,dicom,cef,csv.")] = "",
     no_disclosures: Annotated[bool, typer.Option("--no-disclosures", help="Leave the disclosed fields out.")] = False,
 ) -> None:
     """Write the log, or a part of it, with its evidence into a file."""
-    wish = {"study": study, "from": start, "to": end}
+    wish = {"study": study, "from": start, "to": end, "derived": derived}
     wish |= {"final": "true" if final else "", "disclosures": "none" if no_disclosures else ""}
     query = urlencode({name: value for name, value in wish.items() if value})
     raw = Rest(context.obj).call("GET", "/v1/audit/export" + ("?" + query if query else ""))

@@ -9,6 +9,7 @@ rosters/<version>.json           every active roster version; beside it <version
 dsse.ndjson                      the signed messages that entries rest on and name by the SHA-256 of the line
 contexts.ndjson                  every context that was opened
 disclosures.ndjson               what opens the committed fields of entries, where it was not erased
+derived/...                      the entries in other forms (FHIR, DICOM syslog, CEF, CSV), when asked for
 README  verify.py                conveniences, not trust roots
 MANIFEST                         signed by the coordinator: the SHA-256 of every other member
 
@@ -24,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from shared.audit.derived import FORMS, derived_lines
 from shared.audit.log_checkpoint import COSIGNATURE, LogVkey, parse_note, witness_name
 from shared.audit.merkle import Frontier, leaf_hash
 from shared.audit.selection import Selection
@@ -69,7 +71,7 @@ class ArchiveSource:
     `heads` are earlier notes with cosignatures. `rosters` are the versions that were active, with their approval
     envelopes. `envelopes`, `contexts` and `disclosures` may be more than the exported entries name (an entry may have
     followed the checkpoint meanwhile): only what they name is written, and all envelopes and contexts must be there.
-    With `disclosures` None the export leaves them out and says so.
+    With `disclosures` None the export leaves them out and says so. `derived` names the forms of `derived.FORMS` to add.
     """
 
     checkpoint: str
@@ -80,6 +82,7 @@ class ArchiveSource:
     heads: Iterable[str] = ()
     disclosures: Iterable[Disclosure] | None = ()
     selection: Selection | None = None
+    derived: tuple[str, ...] = ()
 
 
 def write_archive(target: Path | IO[bytes], source: ArchiveSource, key: SigningKey, created: str) -> str:
@@ -116,6 +119,8 @@ def write_archive(target: Path | IO[bytes], source: ArchiveSource, key: SigningK
         members.add_lines("dsse.ndjson", named.envelopes(source.envelopes))
         members.add_lines("contexts.ndjson", named.contexts(source.contexts))
         members.add_lines("disclosures.ndjson", named.disclosures(source.disclosures or ()))
+        for name in source.derived:
+            members.add_lines(FORMS[name].file, derived_lines(name, _chosen(source.leaves, chosen)))
         manifest = {
             "v": "SA1",
             "kind": "export",

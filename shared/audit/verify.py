@@ -936,7 +936,7 @@ def rule_studies(export: Export) -> Rule:
     tails: dict[str, tuple[int, str | None]] = {}
     chosen: Json = export.selection or {"study": None, "from": None, "to": None}
     line: list[tuple[int, str]] = []  # of what must be complete: place and time
-    end = -1 if chosen["study"] else export.size - 1
+    end = None if chosen["study"] else export.size - 1
     while (entry := (yield)) is not None:
         one = entry.json
         if entry.study is not None:
@@ -947,8 +947,8 @@ def rule_studies(export: Export) -> Rule:
             tails[entry.study] = (one["study_seq"], entry.hash)
         if entry.type == "study.heads":
             for study, head in entry.data["heads"].items():
-                named = tails.get(study, (0, None)) == (head["seq"], head["leaf"])
-                if not named and (export.selection is None or study == chosen["study"]):
+                last = tails.get(study, (0, None))
+                if last != (head["seq"], head["leaf"]) and (export.selection is None or last[0] >= head["seq"]):
                     raise Broken(f"study {study} does not end with what it names")
                 end = head["seq"] if study == chosen["study"] else end
         if chosen["study"] in {None, entry.study}:
@@ -959,7 +959,7 @@ def rule_studies(export: Export) -> Rule:
     return f"{len(tails)} studies, each a chain of its entries; of {what}{span} no entry is missing."
 
 
-def _check_complete(line: list[tuple[int, str]], chosen: Json, end: int) -> None:
+def _check_complete(line: list[tuple[int, str]], chosen: Json, end: int | None) -> None:
     """Check that in the chosen time no place is missing, nor between it and the entries just outside."""
     start, until = chosen["from"] or "", chosen["to"] or "~"
     before = [place for place, time in line if time < start][-1:]
@@ -971,7 +971,7 @@ def _check_complete(line: list[tuple[int, str]], chosen: Json, end: int) -> None
         raise Broken(f"what follows entry {gap} of it is missing")
     if run and not before and run[0] != (1 if chosen["study"] else 0):
         raise Broken(f"what comes before entry {run[0]} of it is missing")
-    if not after and (end < 0 if not run and chosen["study"] else (run or [-1])[-1] < end):
+    if not after and (end is None or (run or [-1])[-1] < end):
         raise Broken("its last entries are missing, or nothing shows which are the last")
 
 

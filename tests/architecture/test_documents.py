@@ -111,6 +111,13 @@ def test_every_test_that_the_threat_model_names_exists() -> None:
     assert set(named) - everywhere == set()
 
 
+def test_every_test_that_auditors_are_shown_exists() -> None:
+    everywhere = set().union(*named_tests().values())
+    for page in sorted((DOCS / "auditors").glob("*.md")):
+        shown = {name for _, name in TEST_NAME.findall(page.read_text(encoding="utf-8")) if name}
+        assert shown <= everywhere, f"{page.name} names {sorted(shown - everywhere)}"
+
+
 def test_the_threat_model_names_every_attack_and_its_tests() -> None:
     rows = re.findall(r"^\| *(\d+) \|.*\| ([^|]+) \|$", THREAT_MODEL.read_text(encoding="utf-8"), re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(1, 30))

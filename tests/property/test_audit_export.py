@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from shared.audit import verify
 from tests.support.audit_story import tell
 
-EXPORT = tell(1).export_bytes()
+EXPORT = tell(1).export_bytes(derived=("fhir-r4", "csv"))
 
 
 def members_of(data: bytes) -> dict[str, bytes]:
@@ -22,7 +22,7 @@ MEMBERS = members_of(EXPORT)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(sorted(MEMBERS)), st.data())
+@given(st.sampled_from(sorted(name for name, content in MEMBERS.items() if content)), st.data())
 def test_one_flipped_byte_in_any_member_is_found(tmp_path: Path, name: str, data: st.DataObject) -> None:
     changed = bytearray(MEMBERS[name])
     changed[data.draw(st.integers(0, len(changed) - 1))] ^= data.draw(st.integers(1, 255))

@@ -240,15 +240,15 @@ class Story:
         ]
         return add_signature_lines(sign_checkpoint(head, LOG_KEY), lines)
 
-    def export(self, path: Path, witnesses: list[str] | None = None) -> Path:
+    def export(self, path: Path, witnesses: list[str] | None = None, **wishes: Any) -> Path:
         """Write the archive."""
-        path.write_bytes(self.export_bytes(witnesses))
+        path.write_bytes(self.export_bytes(witnesses, **wishes))
         return path
 
-    def export_bytes(self, witnesses: list[str] | None = None) -> bytes:
-        """Return the archive."""
+    def export_bytes(self, witnesses: list[str] | None = None, **wishes: Any) -> bytes:
+        """Return the archive; `wishes` are further fields of its source."""
         source = ArchiveSource(
-            self.note(witnesses), self.leaves, self.rosters, self.envelopes.values(), self.contexts.values()
+            self.note(witnesses), self.leaves, self.rosters, self.envelopes.values(), self.contexts.values(), **wishes
         )
         target = io.BytesIO()
         write_archive(target, source, COORDINATOR_KEY, timestamp(START))
