@@ -247,6 +247,9 @@ CODES: dict[str, Code] = {
     "outcome_missing": Code(502, "Announced outcomes cannot be had", "It is tried again; ask the coordinator's administrator if it repeats."),
     "outcome_not_logged": Code(400, "An outcome is not in the log", "Nothing is trained on it; keep the evidence."),
     "model_differs": Code(400, "The published model is not the computed one", "Nothing is trained on it; keep the evidence and call the others."),
+    "journal_broken": Code(500, "The site's own log does not verify", "Keep a copy of the state directory; find out who changed it."),
+    "period_malformed": Code(400, "A period cannot be read", "Give a date such as 2026-11-01, a period such as 24h or 30d, or `all`."),
+    "journal_head_malformed": Code(400, "A noted head cannot be read", "Give it as a report shows it: NUMBER:DIGEST."),
     # --- data sets and training ------------------------------------------------------------------------------------
     "data_missing": Code(400, "A data set is not there", "Give the path of a .csv or .npz file or of a folder of images."),
     "data_column_missing": Code(400, "A column is missing", "Name columns the file has; names count upper and lower case."),

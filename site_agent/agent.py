@@ -1,4 +1,4 @@
-"""Composition root: opens the state directory, puts the parts together, runs the three loops, stops them."""
+"""Composition root: opens the state directory, puts the parts together, runs the loops, stops them."""
 
 import os
 import threading
@@ -14,11 +14,13 @@ from shared.errors import InputError, MitralError
 from site_agent.acting import ActLoop
 from site_agent.asking import AskLoop
 from site_agent.config import Settings
-from site_agent.coordinator_client import CoordinatorClient, https_transport
+from site_agent.coordinator_client import CoordinatorClient
 from site_agent.identity import SiteIdentity, read_identity
+from site_agent.journal import read_keeper
 from site_agent.lease import FolderLock, Instance
 from site_agent.logs import Log, make_log
 from site_agent.outbox import DeliverLoop
+from site_agent.recording import RecordLoop
 from site_agent.rounds.close import erase_leftovers
 from site_agent.rounds.session import Session
 from site_agent.state_folder import StateFolder
@@ -80,13 +82,12 @@ def connect(state: State, clock: Clock) -> CoordinatorClient:
     certificate = load_client_certificate(
         context, state.folder.tls_file, chain=stored.chain, key=stored.tls_key, password=stored.tls_password
     )
-    transport = https_transport(context, state.settings.proxy)
-    timeout = state.settings.timeout_seconds
-    return CoordinatorClient(transport, stored.url, clock, certificate, timeout_seconds=timeout)
+    proxy, timeout = state.settings.proxy, state.settings.timeout_seconds
+    return CoordinatorClient.dialling(stored.url, context, clock, certificate, proxy=proxy, timeout_seconds=timeout)
 
 
 class Agent:
-    """One running agent: asking, acting and delivering, each in a thread of its own; training beside them.
+    """One running agent: asking, acting, delivering and recording, each in a thread of its own; training beside them.
 
     It opens no listening socket. `run` returns when `stop` was called or when it cannot go on.
     """
@@ -111,6 +112,7 @@ class Agent:
         settings = state.settings
         with state.database.reading("read identity") as tx:
             identity: SiteIdentity = read_identity(tx)
+            keeper = read_keeper(tx)
         self.log = (log or make_log(settings.log_level)).bind(site=identity.site)
         self.failure: MitralError | None = None
         self._state = state
@@ -131,6 +133,7 @@ class Agent:
         )
         self._deliver = DeliverLoop(self.session, self._stopping, self._fail)
         self._act = ActLoop(self.session, self._stopping)
+        self._record = RecordLoop(state.database, keeper, [self.session.client.meter], clock, self.log)
 
     def run(self) -> None:
         """Run until `stop`.
@@ -146,10 +149,14 @@ class Agent:
                 self.session, instance, self._act.offer, self._stopping, self._fail,
                 wait_seconds=self._state.settings.poll_seconds, recovered=self._deliver.wake,
             )  # fmt: skip
-            threads = [
-                threading.Thread(target=loop.run, name=name, daemon=True)
-                for name, loop in (("ask", ask), ("act", self._act), ("deliver", self._deliver))
-            ]
+            self._record.begin(instance.id)
+            loops = {
+                "ask": ask.run,
+                "act": self._act.run,
+                "deliver": self._deliver.run,
+                "record": lambda: self._record.run(self._stopping),
+            }
+            threads = [threading.Thread(target=loop, name=name, daemon=True) for name, loop in loops.items()]
             self.log.info("agent started", instance=instance.id, federation=self.session.identity.federation)
             for thread in threads:
                 thread.start()
@@ -172,6 +179,7 @@ class Agent:
             if thread.name != "ask":  # it hangs in a long poll and has nothing to lose
                 thread.join(STOP_SECONDS)
         self._desk.join(STOP_SECONDS / 2)
+        self._record.finish()
         self.log.info("agent stopped", code=None if self.failure is None else self.failure.code)
 
     def _queued(self) -> None:

@@ -1,13 +1,14 @@
-"""The only network code: requests to the coordinator, over mTLS, with every failure put into one of three classes.
+"""Requests to the coordinator, over mTLS, with every failure put into one of three classes.
 
 *Retry* (`Retry`): the network, a busy coordinator, or an answer that is none of ours, because a proxy probably gave it.
 *Final*: a problem document of the coordinator; it becomes the error it stands for. *Undecodable* answers are retried
-whatever their status. Waiting is the loops' business; this file never sleeps.
+whatever their status. Waiting is the loops' business; this file never sleeps. Every request has a class, under which
+the meter counts its bytes.
 """
 
 import hashlib
 import os
-import threading
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,8 +25,10 @@ from shared.protocol.problems import MEDIA_TYPE, error_from_problem
 from shared.protocol.roster import RosterBundle
 from shared.protocol.unmask import UnmaskRequest
 from shared.protocol.work import PollAnswer
+from site_agent.counted_network import counted_transport
 from site_agent.state_folder import disk_errors
 from site_agent.tls import ClientCertificate, tls_code
+from site_agent.traffic import Meter, Traffic, destination_of, traffic_of
 
 MAX_ANSWER_BYTES = 64 * 2**20
 MAX_BLOB_BYTES = 16 * 2**30
@@ -74,8 +77,9 @@ class CoordinatorClient:
         certificate: ClientCertificate | None = None,
         *,
         timeout_seconds: float = 60.0,
+        meter: Meter | None = None,
     ) -> None:
-        """Use a transport made by `https_transport` (or a test's)."""
+        """Use a transport (a test's, say); `dialling` makes the one of production, which counts into `meter`."""
         self._http = httpx.Client(
             transport=transport,
             base_url=url,
@@ -87,8 +91,23 @@ class CoordinatorClient:
         self._clock = clock
         self._certificate = certificate
         self._timeout = timeout_seconds
-        self._sent = 0
-        self._counting = threading.Lock()
+        self.meter = meter or Meter(destination_of(url, None))
+
+    @classmethod
+    def dialling(
+        cls,
+        url: str,
+        context: ssl.SSLContext,
+        clock: Clock,
+        certificate: ClientCertificate | None = None,
+        *,
+        proxy: str | None,
+        timeout_seconds: float,
+    ) -> "CoordinatorClient":
+        """Return a client that dials out, through `proxy` if there is one, and counts every byte."""
+        meter = Meter(destination_of(url, proxy))
+        transport = counted_transport(context, proxy, meter)
+        return cls(transport, url, clock, certificate, timeout_seconds=timeout_seconds, meter=meter)
 
     def close(self) -> None:
         """Close the connections."""
@@ -121,23 +140,19 @@ class CoordinatorClient:
         listed = self.request("GET", f"/v1/rounds/{ctx_hash}/uploads/{site}").json().get("chunks")
         return dict(listed) if isinstance(listed, dict) else {}
 
-    def take_bytes_sent(self) -> int:
-        """Return how many bytes of request bodies were sent since the last call, failed attempts included."""
-        with self._counting:
-            sent, self._sent = self._sent, 0
-        return sent
-
-    def put(self, path: str, body: bytes, *, media_type: str = "application/json") -> Answer:
+    def put(
+        self, path: str, body: bytes, *, media_type: str = "application/json", traffic: Traffic | None = None
+    ) -> Answer:
         """PUT a body; the same bytes again are always welcome."""
-        return self.request("PUT", path, body=body, headers={"Content-Type": media_type})
+        return self.request("PUT", path, body=body, headers={"Content-Type": media_type}, traffic=traffic)
 
-    def read_blob(self, digest: str, limit: int) -> bytes:
-        """Return a small blob, checked against its digest.
+    def read_blob(self, digest: str, limit: int, traffic: Traffic | None = None) -> bytes:
+        """Return a small blob, checked against its digest; what it holds is its class of traffic.
 
         Raises:
             PeerFault: ``blob_damaged``.
         """
-        body = self.request("GET", f"/v1/blobs/{digest}", limit=limit).body
+        body = self.request("GET", f"/v1/blobs/{digest}", limit=limit, traffic=traffic).body
         if hashlib.sha256(body).hexdigest() != digest:
             raise PeerFault("blob_damaged", f"blob {digest} has other content than its name says")
         return body
@@ -170,6 +185,7 @@ class CoordinatorClient:
         headers: dict[str, str] | None = None,
         timeout: httpx.Timeout | None = None,
         limit: int = MAX_ANSWER_BYTES,
+        traffic: Traffic | None = None,
     ) -> Answer:
         """Make one request and return its answer if it is a success.
 
@@ -178,8 +194,9 @@ class CoordinatorClient:
             MitralError: the error that a problem document stands for.
         """
         return self._exchange(
-            method, path, query=query, body=body, headers=headers, timeout=timeout, receive=lambda r: _read(r, limit)
-        )
+            method, path, query=query, body=body, headers=headers, timeout=timeout, receive=lambda r: _read(r, limit),
+            traffic=traffic,
+        )  # fmt: skip
 
     def _send(self, request: httpx.Request) -> httpx.Response:
         try:
@@ -199,38 +216,29 @@ class CoordinatorClient:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
         timeout: httpx.Timeout | None = None,
+        traffic: Traffic | None = None,
     ) -> Answer:
         if self._certificate is not None:
             self._certificate.check(self._clock.now())
         request = self._http.build_request(
             method, path, params=query, content=body, headers=headers, timeout=timeout or httpx.USE_CLIENT_DEFAULT
         )
-        with self._counting:
-            self._sent += len(body or b"")
         try:
-            response = self._send(request)
-            try:
-                if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-                    # Nothing was asked to be compressed; unpacking a few kilobytes could fill the memory (row 25).
-                    raise Retry("coordinator_answer", "the answer is compressed, which was not asked for")
-                if response.status_code in {200, 201, 202, 204, 206}:
-                    return Answer(response.status_code, receive(response))
-                raise _failure(response.status_code, _read(response, 2**20), response.headers)
-            finally:
-                response.close()
+            with self.meter.exchange(traffic or traffic_of(path)):
+                response = self._send(request)
+                try:
+                    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                        # Nothing was asked to be compressed; unpacking a few kilobytes could fill the memory (row 25).
+                        raise Retry("coordinator_answer", "the answer is compressed, which was not asked for")
+                    if response.status_code in {200, 201, 202, 204, 206}:
+                        return Answer(response.status_code, receive(response))
+                    raise _failure(response.status_code, _read(response, 2**20), response.headers)
+                finally:
+                    response.close()
         except httpx.TransportError as error:
             raise _transport_failure(error) from error
         except httpx.HTTPError as error:
             raise Retry("coordinator_unreachable", str(error)[:300]) from error
-
-
-def https_transport(context: object, proxy: str | None) -> httpx.BaseTransport:
-    """Return the transport of production: HTTP/1.1 with keep-alive, through `proxy` if there is one.
-
-    `context` is an `ssl.SSLContext`. Nothing is taken from the environment.
-    """
-    limits = httpx.Limits(max_connections=8, max_keepalive_connections=4, keepalive_expiry=60.0)
-    return httpx.HTTPTransport(verify=context, limits=limits, proxy=proxy, trust_env=False, http2=False)  # type: ignore[arg-type]
 
 
 def _read(response: httpx.Response, limit: int) -> bytes:

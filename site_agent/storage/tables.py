@@ -299,6 +299,17 @@ class NoticeRow(SiteTable, table=True):
     count: int
 
 
+class JournalRow(SiteTable, table=True):
+    """The site's own log: signed, chained, append-only."""
+
+    __tablename__: ClassVar[str] = "journal"
+    number: int = Field(primary_key=True)
+    at: str = Field(index=True)
+    event: str = Field(index=True)
+    digest: str = Field(unique=True)
+    envelope: bytes
+
+
 class FactRow(SiteTable, table=True):
     """Single facts about the running agent, for `status`."""
 
