@@ -15,6 +15,7 @@ from site_agent.acting import ActLoop
 from site_agent.asking import AskLoop
 from site_agent.config import Settings
 from site_agent.coordinator_client import CoordinatorClient
+from site_agent.forwarding import ForwardLoop
 from site_agent.identity import SiteIdentity, read_identity
 from site_agent.journal import read_keeper
 from site_agent.lease import FolderLock, Instance
@@ -27,6 +28,7 @@ from site_agent.state_folder import StateFolder
 from site_agent.storage.database import Database
 from site_agent.storage.enrolment import StoredEnrolment, read_enrolment
 from site_agent.storage.schema import migrate
+from site_agent.syslog import SyslogConnection, syslog_context
 from site_agent.tls import load_client_certificate, server_context
 from site_agent.trainings import Children, TrainingChildren, TrainingDesk
 
@@ -104,7 +106,7 @@ class Agent:
         """Put the parts together, real ones where none are given; nothing runs and nobody is dialled yet.
 
         Raises:
-            InputError: ``not_enrolled`` and what `connect` raises.
+            InputError: ``not_enrolled``, ``syslog_files_unreadable`` and what `connect` raises.
             Unavailable: ``suite_unavailable``.
         """
         check_suite_available()
@@ -133,7 +135,14 @@ class Agent:
         )
         self._deliver = DeliverLoop(self.session, self._stopping, self._fail)
         self._act = ActLoop(self.session, self._stopping)
-        self._record = RecordLoop(state.database, keeper, [self.session.client.meter], clock, self.log)
+        self._forward: ForwardLoop | None = None
+        meters = [self.session.client.meter]
+        if settings.syslog is not None:
+            trusted = syslog_context(settings.syslog_ca_file, settings.syslog_certificate_file)
+            connection = SyslogConnection(settings.syslog, trusted)
+            meters.append(connection.meter)
+            self._forward = ForwardLoop(state.database, identity.site, connection, self.log, self.session.notice)
+        self._record = RecordLoop(state.database, keeper, meters, clock, self.log, wrote=self._wrote)
 
     def run(self) -> None:
         """Run until `stop`.
@@ -156,6 +165,9 @@ class Agent:
                 "deliver": self._deliver.run,
                 "record": lambda: self._record.run(self._stopping),
             }
+            forward = self._forward
+            if forward is not None:
+                loops["forward"] = lambda: forward.run(self._stopping)
             threads = [threading.Thread(target=loop, name=name, daemon=True) for name, loop in loops.items()]
             self.log.info("agent started", instance=instance.id, federation=self.session.identity.federation)
             for thread in threads:
@@ -175,12 +187,19 @@ class Agent:
         self._children.stop_all()
         self._act.wake()
         self._deliver.wake()
+        self._wrote()
         for thread in threads:
             if thread.name != "ask":  # it hangs in a long poll and has nothing to lose
                 thread.join(STOP_SECONDS)
         self._desk.join(STOP_SECONDS / 2)
         self._record.finish()
+        if self._forward is not None:
+            self._forward.finish()
         self.log.info("agent stopped", code=None if self.failure is None else self.failure.code)
+
+    def _wrote(self) -> None:
+        if self._forward is not None:
+            self._forward.wake()
 
     def _queued(self) -> None:
         self._deliver.wake()

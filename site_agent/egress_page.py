@@ -67,7 +67,7 @@ def page(report: Report) -> str:
         _figures(report),
         (
             "<p>No patient record, no image, no figure of this hospital and no model update left in clear: the site"
-            " agent has no message that could carry one. What left is listed below, by class, with who is able to read it.</p>"
+            " agent has no message that could carry one. What left is listed below, by class, with who can read it.</p>"
         ),
         *_warnings(report),
         "<h2>By class</h2>",

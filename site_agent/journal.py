@@ -27,6 +27,7 @@ IDENTITY = "identity"  # which key signs from here on; the first entry is one
 STARTED, STOPPED = "started", "stopped"
 TRAFFIC = "traffic"
 DAY = "day"
+APPROVED, WITHDRAWN = "approved", "withdrawn"
 _FIXED = {"v", "kind", "site", "number", "prev", "at", "event"}
 
 
@@ -108,6 +109,32 @@ def read_head(tx: Transaction) -> Head:
     """Return the newest entry's number and digest; ``0`` and zeros before the first."""
     newest = rows.read_last(tx)
     return Head(0, rows.FIRST_PREV) if newest is None else Head(newest.number, newest.digest)
+
+
+def read_entry(tx: Transaction, number: int) -> Entry:
+    """Return one checked entry.
+
+    Raises:
+        PeerFault: ``journal_broken`` when it is missing or not what was signed.
+    """
+    found = next(read_checked(tx, number - 1), None)
+    if found is None:
+        raise PeerFault("journal_broken", f"entry {number} is missing")
+    return found
+
+
+def read_last_about(tx: Transaction, study: str) -> int:
+    """Return the number of the newest decision about a study; 0 when there is none.
+
+    Raises:
+        PeerFault: ``journal_broken``.
+    """
+    before = 2**53
+    while (stored := rows.read_last(tx, APPROVED, WITHDRAWN, before=before)) is not None:
+        if read_entry(tx, stored.number).facts.get("study") == study:
+            return stored.number
+        before = stored.number
+    return 0
 
 
 def read_checked(tx: Transaction, after: int = 0) -> Iterator[Entry]:

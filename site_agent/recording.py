@@ -128,7 +128,7 @@ def days_over(tx: Transaction, now: datetime) -> list[tuple[str, list[Flow], int
     last = rows.read_last(tx, journal.DAY)
     after = 0
     if last is not None:
-        after = next(journal.read_checked(tx, last.number - 1)).facts["through"]
+        after = journal.read_entry(tx, last.number).facts["through"]
     by_day: dict[str, list[Flow]] = {}
     through = after
     for entry in journal.read_checked(tx, after):

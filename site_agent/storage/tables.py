@@ -108,7 +108,7 @@ class StudyRow(SiteTable, table=True):
 
 
 class StudyApprovalRow(SiteTable, table=True):
-    """The steward's word: this study, exactly this plan, this data set."""
+    """The steward's word: this study, exactly this plan, this data set; its terms are in the site's own log."""
 
     __tablename__: ClassVar[str] = "study_approval"
     study: str = Field(primary_key=True)
@@ -116,6 +116,7 @@ class StudyApprovalRow(SiteTable, table=True):
     dataset: str = Field(foreign_key="dataset.name")
     decision: str  # approve, withdraw
     decided_at: str
+    entry: int | None = Field(default=None, foreign_key="journal.number")  # None: from before there were terms
 
 
 class DatasetRow(SiteTable, table=True):

@@ -221,6 +221,7 @@ class TlsServer:
         context.load_cert_chain(file, password=PASSWORD.reveal)
         context.load_verify_locations(cadata=self.authority.root.cert_der)
         context.verify_mode = ssl.CERT_REQUIRED
+        self.server_context = context
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.port = int(self._server.server_address[1])
@@ -232,6 +233,10 @@ class TlsServer:
 
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
+        self._server.server_close()
+
+    def close_listener(self) -> None:
+        """Close a server that was made for its certificates only."""
         self._server.server_close()
 
     def client(self, port: int) -> CoordinatorClient:

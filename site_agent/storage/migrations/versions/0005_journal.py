@@ -22,6 +22,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_journal_at", "journal", ["at"])
     op.create_index("ix_journal_event", "journal", ["event"])
+    with op.batch_alter_table("study_approval") as batch:
+        batch.add_column(sa.Column("entry", sa.Integer(), nullable=True))
+        batch.create_foreign_key("approval_entry", "journal", ["entry"], ["number"])
     # The log only grows: this resists a slip of the hand, signatures and links make tampering evident.
     for verb in ("UPDATE", "DELETE"):
         op.execute(
