@@ -151,7 +151,7 @@ def read_terms(tx: Transaction, approval: StoredApproval) -> Terms:
     try:
         entry = journal.read_entry(tx, approval.entry or 0)
         newest = journal.read_last_about(tx, approval.study)
-        agreed = Terms.check(entry.facts.get("terms"))
+        agreed = Terms.check(entry.facts.get("terms", {}))
     except PeerFault as fault:
         raise unsigned from fault
     said = (entry.event, entry.at, *(entry.facts.get(name) for name in ("study", "plan", "dataset")))

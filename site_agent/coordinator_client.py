@@ -25,7 +25,7 @@ from shared.protocol.problems import MEDIA_TYPE, error_from_problem
 from shared.protocol.roster import RosterBundle
 from shared.protocol.unmask import UnmaskRequest
 from shared.protocol.work import PollAnswer
-from site_agent.counted_network import counted_transport
+from site_agent.coordinator_transport import counted_transport
 from site_agent.state_folder import disk_errors
 from site_agent.tls import ClientCertificate, tls_code
 from site_agent.traffic import Meter, Traffic, destination_of, traffic_of
@@ -33,7 +33,6 @@ from site_agent.traffic import Meter, Traffic, destination_of, traffic_of
 MAX_ANSWER_BYTES = 64 * 2**20
 MAX_BLOB_BYTES = 16 * 2**30
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
-_JSON = {"Content-Type": "application/json"}
 
 
 class Retry(Unavailable):

@@ -13,12 +13,10 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 import httpcore
-import httpx
 
 from site_agent.traffic import Meter, Traffic
 
 _T = TypeVar("_T")
-CONNECTIONS, IDLE_CONNECTIONS, IDLE_SECONDS = 8, 4, 60.0
 _RECORDS = 256 * 1024  # plaintext that is encrypted at a time; also what is read from the socket at a time
 
 
@@ -208,27 +206,6 @@ class CountedNetwork(httpcore.NetworkBackend):
                 connection.setsockopt(*option)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return CountedStream(connection, self._meter)
-
-
-def counted_transport(context: ssl.SSLContext, proxy: str | None, meter: Meter) -> httpx.BaseTransport:
-    """Return the transport of production: HTTP/1.1 with keep-alive, through `proxy` if there is one, counted.
-
-    Nothing is taken from the environment.
-    """
-    network = CountedNetwork(meter)
-    transport = httpx.HTTPTransport(verify=context, trust_env=False)
-    if proxy is None:
-        transport._pool = httpcore.ConnectionPool(  # noqa: SLF001 (httpx passes no network on)
-            context, max_connections=CONNECTIONS, max_keepalive_connections=IDLE_CONNECTIONS,
-            keepalive_expiry=IDLE_SECONDS, network_backend=network,
-        )  # fmt: skip
-    else:
-        given = httpx.Proxy(proxy)
-        transport._pool = httpcore.HTTPProxy(  # noqa: SLF001 (the same)
-            str(given.url), given.raw_auth, given.headers.raw, context, max_connections=CONNECTIONS,
-            max_keepalive_connections=IDLE_CONNECTIONS, keepalive_expiry=IDLE_SECONDS, network_backend=network,
-        )  # fmt: skip
-    return transport
 
 
 def is_readable(connection: socket.socket) -> bool:

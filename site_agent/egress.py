@@ -1,17 +1,19 @@
 """The report of what left and what entered, from the checked entries of the site's own log."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from shared.canonical import JsonObject
 from shared.clock import timestamp
-from shared.errors import InputError
-from site_agent import journal
+from shared.errors import InputError, Refusal
+from site_agent import approvals, journal
 from site_agent.journal import Entry, Head
 from site_agent.storage import journal as rows
+from site_agent.storage import studies
 from site_agent.storage.database import Transaction
 from site_agent.storage.enrolment import read_enrolment
+from site_agent.storage.studies import StoredStudy
 from site_agent.traffic import Flow, Traffic
 
 
@@ -22,6 +24,18 @@ class DayTotal:
     day: str
     sent: int
     received: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What stands decided about a study: by whom, for how long, or why the approval does not count."""
+
+    study: str
+    title: str
+    decision: str  # approve, withdraw, none, or the code why an approval does not count
+    approver: str | None
+    until: str | None
+    data: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +51,7 @@ class Report:
     first_at: str | None  # when the log begins; an earlier `since` says nothing about the time before
     flows: list[Flow]  # one per class and destination
     days: list[DayTotal]
+    studies: list[Decision]
     unclosed: list[str]  # starts of the agent after a run that was not closed
     entries: int
     head: Head
@@ -77,6 +92,7 @@ class Report:
             "received": self.received,
             "flows": [flow._asdict() for flow in self.flows],
             "days": [{"day": one.day, "sent": one.sent, "received": one.received} for one in self.days],
+            "studies": [asdict(one) for one in self.studies],
             "unclosed": self.unclosed,
             "entries": self.entries,
             "head": str(self.head),
@@ -95,7 +111,8 @@ def make_report(tx: Transaction, since: datetime | None, now: datetime) -> Repor
         raise InputError("not_enrolled", "this state directory has no keys yet, so nothing was sent")
     after = 0 if since is None else rows.read_number_since(tx, timestamp(since))
     entries = list(journal.read_checked(tx, after))
-    traffic = [entry for entry in entries if entry.event == journal.TRAFFIC]
+    begin = "" if since is None else timestamp(since)  # a clock that was set back lets earlier entries come later
+    traffic = [entry for entry in entries if entry.event == journal.TRAFFIC and entry.at >= begin]
     days: dict[str, list[Flow]] = {}
     for entry in traffic:
         days.setdefault(entry.facts["since"][:10], []).extend(entry.flows)
@@ -113,6 +130,7 @@ def make_report(tx: Transaction, since: datetime | None, now: datetime) -> Repor
             DayTotal(day, sum(one.sent for one in flows), sum(one.received for one in flows))
             for day, flows in sorted(days.items())
         ],
+        studies=[_decision(tx, one) for one in studies.read_studies(tx)],
         unclosed=[entry.at for entry in entries if _is_gap(entry)],
         entries=len(entries),
         head=entries[-1].head if entries else journal.read_head(tx),
@@ -139,6 +157,20 @@ def in_words(count: int) -> str:
             break
         size, unit = size / 1000, larger
     return f"{count} bytes" if unit == "bytes" else f"{size:.3g} {unit}" if size < 100 else f"{size:.0f} {unit}"
+
+
+def _decision(tx: Transaction, stored: StoredStudy) -> Decision:
+    title = stored.study if stored.plan is None else stored.plan.title
+    approval = studies.read_approval(tx, stored.study)
+    if approval is None or not approval.approved:
+        said = "none" if approval is None else approval.decision
+        return Decision(stored.study, title, said, None, None, None)
+    try:
+        agreed = approvals.read_terms(tx, approval)
+    except Refusal as reason:
+        return Decision(stored.study, title, reason.code, None, None, None)
+    until = agreed.until or (None if stored.plan is None else stored.plan.not_after)
+    return Decision(stored.study, title, approval.decision, agreed.approver, until, approval.dataset)
 
 
 def _is_gap(entry: Entry) -> bool:

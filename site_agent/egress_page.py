@@ -2,7 +2,7 @@
 
 from html import escape
 
-from site_agent.egress import DayTotal, Report, in_words
+from site_agent.egress import DayTotal, Decision, Report, in_words
 from site_agent.traffic import MEANINGS, Flow, Traffic
 
 _STYLE = """
@@ -72,6 +72,8 @@ def page(report: Report) -> str:
         *_warnings(report),
         "<h2>By class</h2>",
         _classes(report),
+        "<h2>Studies</h2>",
+        _studies(report.studies),
         "<h2>By destination</h2>",
         _destinations(report),
         "<h2>By day</h2>",
@@ -132,6 +134,26 @@ def _class_row(traffic: str, flow: Flow) -> str:
         f'<td class="n" data-name="Left">{in_words(flow.sent)}</td>'
         f'<td class="n" data-name="Entered">{in_words(flow.received)}</td></tr>'
     )
+
+
+def _studies(decisions: list[Decision]) -> str:
+    rows = "".join(
+        f"<tr><td><strong>{escape(one.title)}</strong><small><code>{escape(one.study)}</code></small></td>"
+        f"<td><small>{_decided(one)}</small></td></tr>"
+        for one in decisions
+    )
+    note = '<p class="soft">As decided now. Nothing is trained or sent for a study that is not approved here.</p>'
+    return note + (f'<table class="stack"><tbody>{rows}</tbody></table>' if rows else "")
+
+
+def _decided(one: Decision) -> str:
+    if one.decision == "approve":
+        until = "" if one.until is None else f" until {_moment(one.until)} UTC"
+        return (
+            f"approved by {escape(one.approver or '')}{until}, with the data set <code>{escape(one.data or '')}</code>"
+        )
+    said = {"none": "not approved", "withdraw": "the approval was withdrawn"}
+    return escape(said.get(one.decision, f"the approval does not count: {one.decision}"))
 
 
 def _destinations(report: Report) -> str:

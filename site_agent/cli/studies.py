@@ -3,7 +3,7 @@
 import getpass
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -178,7 +178,7 @@ def _kinds(text: str) -> list[Kind]:
         raise InputError(
             "contribution_unknown", f"choose from {', '.join(KINDS)}, not {', '.join(unknown) or 'nothing'}"
         )
-    return [cast("Kind", kind) for kind in KINDS if kind in chosen]
+    return [kind for kind in KINDS if kind in chosen]
 
 
 def _check_data(tx: Transaction, study: str, name: str) -> StoredStudy:

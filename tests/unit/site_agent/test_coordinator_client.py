@@ -14,7 +14,7 @@ from shared.clock import FixedClock
 from shared.errors import InputError, MitralError, PeerFault, Refusal, Unavailable
 from shared.protocol.problems import MEDIA_TYPE, problem_document
 from site_agent.coordinator_client import CoordinatorClient, Retry
-from site_agent.counted_network import counted_transport
+from site_agent.coordinator_transport import counted_transport
 from site_agent.tls import ClientCertificate
 from site_agent.traffic import Meter
 from tests.support.fake_coordinator import START

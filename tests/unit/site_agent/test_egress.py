@@ -2,6 +2,7 @@
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -11,12 +12,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from shared.errors import InputError
-from site_agent import journal
+from site_agent import approvals, journal
 from site_agent.cli import main as cli
 from site_agent.cli.egress import read_since
 from site_agent.egress import in_words
 from site_agent.traffic import MEANINGS, Flow, Traffic
-from tests.support.hospitals import Hospital, Hospitals
+from tests.support.hospitals import STUDY, Hospital, Hospitals
 
 COORDINATOR = "coordinator.example:9092"
 NOW = datetime.now(UTC)
@@ -61,6 +62,12 @@ def test_the_figures_add_up(run: Run) -> None:
     days = shown["days"]
     assert isinstance(days, list)
     assert [day["sent"] for day in days] == [5_001_000] * 2
+    assert shown["studies"] == [
+        {
+            "study": STUDY, "title": "A study", "decision": "approve", "approver": "the data steward",
+            "until": "2031-01-01T00:00:00Z", "data": "cases",
+        }
+    ]  # fmt: skip
     assert len(shown["unclosed"]) == 1  # type: ignore[arg-type]
     assert found(run("--json", "--since", "all"))["sent"] == 3 * 5_001_000
     assert found(run("--json", "--since", "1h"))["sent"] == 0
@@ -76,7 +83,7 @@ def test_the_text_names_classes_destinations_and_the_head(run: Run, site: Hospit
     head = re.findall(r"^head (\d+:[0-9a-f]{64})$", text, re.MULTILINE)[0]
     verified = run("--verify", "--head", head)
     assert verified.exit_code == 0, verified.output
-    assert "6 entries verify" in verified.output
+    assert "7 entries verify" in verified.output
     assert site.session.identity.fingerprint in verified.output
     assert found(run("--verify", "--json"))["head"] == head
     other = run("--verify", "--head", f"{head[:-1]}{'0' if head[-1] != '0' else '1'}")
@@ -124,8 +131,23 @@ def test_a_name_cannot_put_anything_into_the_page(site: Hospital, run: Run) -> N
     assert "&lt;script&gt;" in html
 
 
+def test_the_page_says_what_stands_decided(site: Hospital, run: Run) -> None:
+    assert "approved by the data steward until 2031-01-01 00:00 UTC" in run("--html").output
+    with site.database.transaction("meddle") as tx:
+        tx.run("UPDATE study_approval SET entry = NULL")
+    assert "the approval does not count: approval_unsigned" in run("--html").output
+    with site.database.transaction("withdraw") as tx:
+        approvals.withdraw(tx, site.session.identity, STUDY, NOW)
+    assert "the approval was withdrawn" in run("--html").output
+
+
 def test_an_empty_log_says_so(hospitals: Hospitals) -> None:
     runner, root = CliRunner(), str(hospitals["site-b"].folder.root)
+    with sqlite3.connect(hospitals["site-b"].folder.database) as connection:
+        connection.execute("UPDATE study_approval SET entry = NULL")
+        connection.execute("DROP TRIGGER journal_no_delete")
+        connection.execute("DELETE FROM journal")
+    connection.close()
     assert "The log begins at the first start" in runner.invoke(cli.app, ["--state", root, "egress"]).output
     assert "The log is empty" in runner.invoke(cli.app, ["--state", root, "egress", "--html"]).output
     assert runner.invoke(cli.app, ["--state", root, "egress", "--verify"]).exit_code == 0

@@ -49,7 +49,7 @@ def meddle(site: Hospital, sql: str, *values: object) -> None:
 
 def test_an_untouched_log_verifies(site: Hospital) -> None:
     found = check(site)
-    assert found.entries == 7, "the key's introduction, the start, five times traffic"
+    assert found.entries == 8, "the key's introduction, the approval, the start, five times traffic"
     assert found.fingerprints == [site.session.identity.fingerprint]
     assert found.gaps == []
     assert check(site, found.head) == found
@@ -103,14 +103,14 @@ def test_any_flipped_byte_is_found(site: Hospital) -> None:
 
 def test_what_was_cut_off_is_found_by_whoever_noted_the_head(site: Hospital) -> None:
     noted = check(site).head
-    meddle(site, "DELETE FROM journal WHERE number >= 6")
-    assert check(site).entries == 5, "by itself a shorter log is a log"
-    with pytest.raises(PeerFault, match=r"^journal_broken: the log ends with entry 5; entry 7 was cut off"):
+    meddle(site, "DELETE FROM journal WHERE number >= 7")
+    assert check(site).entries == 6, "by itself a shorter log is a log"
+    with pytest.raises(PeerFault, match=r"^journal_broken: the log ends with entry 6; entry 8 was cut off"):
         check(site, noted)
     with site.database.transaction("write on") as tx:
         for _ in range(3):
             journal.append_traffic(tx, journal.read_keeper(tx), [FLOW], AT, AT)
-    with pytest.raises(PeerFault, match=r"^journal_broken: entry 7 is "):
+    with pytest.raises(PeerFault, match=r"^journal_broken: entry 8 is "):
         check(site, noted)
 
 
@@ -138,11 +138,11 @@ def test_a_part_is_checked_from_where_it_begins(site: Hospital) -> None:
     with site.database.reading("look") as tx:
         after = rows.read_number_since(tx, "2026-11-21T12:00:00.000Z")
         entries = list(journal.read_checked(tx, after))
-        assert rows.read_number_since(tx, "2030") == 7
-    assert [entry.head.number for entry in entries] == [5, 6, 7]
+        assert rows.read_number_since(tx, "2030") == 8
+    assert [entry.head.number for entry in entries] == [6, 7, 8]
     assert entries[0].flows == [FLOW]
-    meddle(site, "UPDATE journal SET digest = printf('%064d', 4) WHERE number = 4")
-    with site.database.reading("look") as tx, pytest.raises(PeerFault, match=r"^journal_broken: entry 5 does not"):
+    meddle(site, "UPDATE journal SET digest = printf('%064d', 4) WHERE number = 5")
+    with site.database.reading("look") as tx, pytest.raises(PeerFault, match=r"^journal_broken: entry 6 does not"):
         list(journal.read_checked(tx, after))
 
 
