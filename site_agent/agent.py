@@ -1,6 +1,7 @@
-"""Composition root: opens the state directory, puts the parts together, runs the three loops, stops them."""
+"""Composition root: opens the state directory, puts the parts together, runs the loops, stops them."""
 
 import os
+import ssl
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,15 @@ from shared.errors import InputError, MitralError
 from site_agent.acting import ActLoop
 from site_agent.asking import AskLoop
 from site_agent.config import Settings
-from site_agent.coordinator_client import CoordinatorClient, Transport, https_transport
+from site_agent.coordinator_client import CoordinatorClient
+from site_agent.coordinator_transport import counted_transport
+from site_agent.forwarding import ForwardLoop
 from site_agent.identity import SiteIdentity, read_identity
+from site_agent.journal import read_keeper
 from site_agent.lease import FolderLock, Instance
 from site_agent.logs import Log, make_log
 from site_agent.outbox import DeliverLoop
+from site_agent.recording import RecordLoop
 from site_agent.renewal import Renewer
 from site_agent.rounds.close import erase_leftovers
 from site_agent.rounds.session import Session
@@ -27,7 +32,9 @@ from site_agent.state_reset import StateCheck
 from site_agent.storage.database import Database
 from site_agent.storage.enrolment import StoredEnrolment, read_enrolment
 from site_agent.storage.schema import migrate
+from site_agent.syslog import SyslogConnection, syslog_context
 from site_agent.tls import ClientCertificate, load_client_certificate, server_context
+from site_agent.traffic import Meter
 from site_agent.trainings import Children, TrainingChildren, TrainingDesk
 
 STOP_SECONDS = 2.0  # for a commit or a small request under way; nothing that takes longer is worth waiting for
@@ -78,12 +85,12 @@ def connect(state: State, clock: Clock) -> CoordinatorClient:
         stored: StoredEnrolment | None = read_enrolment(tx)
     if stored is None or stored.chain is None:
         raise InputError("not_enrolled", "this state directory holds no approved enrolment")
-    transport, certificate = _with_certificate(state, stored, stored.chain)
-    timeout = state.settings.timeout_seconds
-    return CoordinatorClient(transport, stored.url, clock, certificate, timeout_seconds=timeout)
+    context, certificate = _with_certificate(state, stored, stored.chain)
+    proxy, timeout = state.settings.proxy, state.settings.timeout_seconds
+    return CoordinatorClient.dialling(stored.url, context, clock, certificate, proxy=proxy, timeout_seconds=timeout)
 
 
-def connect_anonymously(state: State, clock: Clock) -> CoordinatorClient:
+def connect_anonymously(state: State, clock: Clock, meter: Meter | None = None) -> CoordinatorClient:
     """Return a client that shows no certificate: for whoever has no valid one, and signs instead.
 
     Raises:
@@ -93,27 +100,29 @@ def connect_anonymously(state: State, clock: Clock) -> CoordinatorClient:
         stored = read_enrolment(tx)
     if stored is None:
         raise InputError("not_enrolled", "this state directory holds no enrolment")
-    transport = https_transport(server_context(stored.root, state.settings.extra_ca_file), state.settings.proxy)
-    return CoordinatorClient(transport, stored.url, clock, timeout_seconds=state.settings.timeout_seconds)
+    context = server_context(stored.root, state.settings.extra_ca_file)
+    proxy, timeout = state.settings.proxy, state.settings.timeout_seconds
+    return CoordinatorClient.dialling(stored.url, context, clock, proxy=proxy, timeout_seconds=timeout, meter=meter)
 
 
 def _reconnect(state: State, client: CoordinatorClient) -> None:
     with state.database.reading("read enrolment") as tx:
         stored = read_enrolment(tx)
     if stored is not None and stored.chain is not None:
-        client.reconnect(*_with_certificate(state, stored, stored.chain))
+        context, certificate = _with_certificate(state, stored, stored.chain)
+        client.reconnect(counted_transport(context, state.settings.proxy, client.meter), certificate)
 
 
-def _with_certificate(state: State, stored: StoredEnrolment, chain: bytes) -> tuple[Transport, ClientCertificate]:
+def _with_certificate(state: State, stored: StoredEnrolment, chain: bytes) -> tuple[ssl.SSLContext, ClientCertificate]:
     context = server_context(stored.root, state.settings.extra_ca_file)
     certificate = load_client_certificate(
         context, state.folder.tls_file, chain=chain, key=stored.tls_key, password=stored.tls_password
     )
-    return https_transport(context, state.settings.proxy), certificate
+    return context, certificate
 
 
 class Agent:
-    """One running agent: asking, acting and delivering, each in a thread of its own; training beside them.
+    """One running agent: asking, acting, delivering and recording, each in a thread of its own; training beside them.
 
     It opens no listening socket. `run` returns when `stop` was called or when it cannot go on.
     """
@@ -130,7 +139,7 @@ class Agent:
         """Put the parts together, real ones where none are given; nothing runs and nobody is dialled yet.
 
         Raises:
-            InputError: ``not_enrolled`` and what `connect` raises.
+            InputError: ``not_enrolled``, ``syslog_files_unreadable`` and what `connect` raises.
             Unavailable: ``suite_unavailable``.
         """
         check_suite_available()
@@ -138,6 +147,7 @@ class Agent:
         settings = state.settings
         with state.database.reading("read identity") as tx:
             identity: SiteIdentity = read_identity(tx)
+            keeper = read_keeper(tx)
         self.log = (log or make_log(settings.log_level)).bind(site=identity.site)
         self.failure: MitralError | None = None
         self._state = state
@@ -159,11 +169,19 @@ class Agent:
         self._settled = threading.Event()
         self._renewer = Renewer(
             self.session,
-            lambda: connect_anonymously(state, clock),
+            lambda: connect_anonymously(state, clock, self.session.client.meter),
             lambda: _reconnect(state, self.session.client),
         )
         self._deliver = DeliverLoop(self.session, self._stopping, self._fail, self._settled)
         self._act = ActLoop(self.session, self._stopping)
+        self._forward: ForwardLoop | None = None
+        meters = [self.session.client.meter]
+        if settings.syslog is not None:
+            trusted = syslog_context(settings.syslog_ca_file, settings.syslog_certificate_file)
+            connection = SyslogConnection(settings.syslog, trusted)
+            meters.append(connection.meter)
+            self._forward = ForwardLoop(state.database, identity.site, connection, self.log, self.session.notice)
+        self._record = RecordLoop(state.database, keeper, meters, clock, self.log, wrote=self._wrote)
 
     def run(self) -> None:
         """Run until `stop`.
@@ -181,10 +199,17 @@ class Agent:
                 check=StateCheck(self.session, instance.id), settled=self._settled,
                 renewer=self._renewer,
             )  # fmt: skip
-            threads = [
-                threading.Thread(target=loop.run, name=name, daemon=True)
-                for name, loop in (("ask", ask), ("act", self._act), ("deliver", self._deliver))
-            ]
+            self._record.begin(instance.id)
+            loops = {
+                "ask": ask.run,
+                "act": self._act.run,
+                "deliver": self._deliver.run,
+                "record": lambda: self._record.run(self._stopping),
+            }
+            forward = self._forward
+            if forward is not None:
+                loops["forward"] = lambda: forward.run(self._stopping)
+            threads = [threading.Thread(target=loop, name=name, daemon=True) for name, loop in loops.items()]
             self.log.info("agent started", instance=instance.id, federation=self.session.identity.federation)
             for thread in threads:
                 thread.start()
@@ -203,11 +228,19 @@ class Agent:
         self._children.stop_all()
         self._act.wake()
         self._deliver.wake()
+        self._wrote()
         for thread in threads:
             if thread.name != "ask":  # it hangs in a long poll and has nothing to lose
                 thread.join(STOP_SECONDS)
         self._desk.join(STOP_SECONDS / 2)
+        self._record.finish()
+        if self._forward is not None:
+            self._forward.finish()
         self.log.info("agent stopped", code=None if self.failure is None else self.failure.code)
+
+    def _wrote(self) -> None:
+        if self._forward is not None:
+            self._forward.wake()
 
     def _queued(self) -> None:
         self._deliver.wake()

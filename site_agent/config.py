@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from shared.errors import InputError
 
 FILE_NAME = "site.toml"
+HostAndPort = Annotated[str, Field(pattern=r"^[^\s/]+:[0-9]{1,5}$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -28,6 +29,11 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=0, le=256)] = 0  # of one training child, 0: as many as there are cores
     log_level: Literal["debug", "info", "warning", "error"] = "info"  # lines below it are not written
     log_file: Path | None = None  # JSON lines go here instead of standard error
+    syslog: HostAndPort | None = (
+        None  # the hospital's log server (TLS, usually port 6514): gets a copy of the site's log
+    )
+    syslog_ca_file: Path | None = None  # the CA of the syslog server (PEM); without it, those this machine trusts
+    syslog_certificate_file: Path | None = None  # certificate and key (PEM) to show, if the syslog server asks for one
 
     @classmethod
     def settings_customise_sources(

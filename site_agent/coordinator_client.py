@@ -1,8 +1,11 @@
-"""The only network code: requests to the coordinator, over mTLS. Waiting is the loops' business: it never sleeps."""
+"""Requests to the coordinator, over mTLS; every request has a class, under which the meter counts its bytes.
+
+Waiting is the loops' business: this file never sleeps.
+"""
 
 import hashlib
 import os
-import threading
+import ssl
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -19,13 +22,14 @@ from shared.protocol.roster import RosterBundle
 from shared.protocol.unmask import UnmaskRequest
 from shared.protocol.work import PollAnswer
 from site_agent.answers import Answer, Retry, failure
+from site_agent.coordinator_transport import counted_transport
 from site_agent.state_folder import disk_errors
 from site_agent.tls import ClientCertificate, tls_code
+from site_agent.traffic import Meter, Traffic, destination_of, traffic_of
 
 MAX_ANSWER_BYTES = 64 * 2**20
 MAX_BLOB_BYTES = 16 * 2**30
 _JSON = {"Content-Type": "application/json"}
-Transport = httpx.BaseTransport
 
 
 class CoordinatorClient:
@@ -39,16 +43,33 @@ class CoordinatorClient:
         certificate: ClientCertificate | None = None,
         *,
         timeout_seconds: float = 60.0,
+        meter: Meter | None = None,
     ) -> None:
-        """Use a transport made by `https_transport` (or a test's)."""
+        """Use a transport (a test's, say); `dialling` makes the one of production, which counts into `meter`."""
         self._url = url
         self._timeout = timeout_seconds
         self._http = self._open(transport)
         self._former: httpx.Client | None = None
         self._clock = clock
         self.certificate = certificate
-        self._sent = 0
-        self._counting = threading.Lock()
+        self.meter = meter or Meter(destination_of(url, None))
+
+    @classmethod
+    def dialling(
+        cls,
+        url: str,
+        context: ssl.SSLContext,
+        clock: Clock,
+        certificate: ClientCertificate | None = None,
+        *,
+        proxy: str | None,
+        timeout_seconds: float,
+        meter: Meter | None = None,
+    ) -> "CoordinatorClient":
+        """Return a client that dials out, through `proxy` if there is one, and counts every byte."""
+        meter = meter or Meter(destination_of(url, proxy))
+        transport = counted_transport(context, proxy, meter)
+        return cls(transport, url, clock, certificate, timeout_seconds=timeout_seconds, meter=meter)
 
     def close(self) -> None:
         """Close the connections."""
@@ -96,23 +117,19 @@ class CoordinatorClient:
         """Return the newest head that each witness cosigned."""
         return CosignedHeads.check(self.request("GET", "/v1/log/cosignatures").json()).heads
 
-    def take_bytes_sent(self) -> int:
-        """Return how many bytes of request bodies were sent since the last call, failed attempts included."""
-        with self._counting:
-            sent, self._sent = self._sent, 0
-        return sent
-
-    def put(self, path: str, body: bytes, *, media_type: str = "application/json") -> Answer:
+    def put(
+        self, path: str, body: bytes, *, media_type: str = "application/json", traffic: Traffic | None = None
+    ) -> Answer:
         """PUT a body; the same bytes again are always welcome."""
-        return self.request("PUT", path, body=body, headers={"Content-Type": media_type})
+        return self.request("PUT", path, body=body, headers={"Content-Type": media_type}, traffic=traffic)
 
-    def read_blob(self, digest: str, limit: int) -> bytes:
-        """Return a small blob, checked against its digest.
+    def read_blob(self, digest: str, limit: int, traffic: Traffic | None = None) -> bytes:
+        """Return a small blob, checked against its digest; what it holds is its class of traffic.
 
         Raises:
             PeerFault: ``blob_damaged``.
         """
-        body = self.request("GET", f"/v1/blobs/{digest}", limit=limit).body
+        body = self.request("GET", f"/v1/blobs/{digest}", limit=limit, traffic=traffic).body
         if hashlib.sha256(body).hexdigest() != digest:
             raise PeerFault("blob_damaged", f"blob {digest} has other content than its name says")
         return body
@@ -157,6 +174,7 @@ class CoordinatorClient:
         headers: dict[str, str] | None = None,
         timeout: httpx.Timeout | None = None,
         limit: int = MAX_ANSWER_BYTES,
+        traffic: Traffic | None = None,
     ) -> Answer:
         """Make one request and return its answer if it is a success.
 
@@ -165,8 +183,9 @@ class CoordinatorClient:
             MitralError: the error that a problem document stands for.
         """
         return self._exchange(
-            method, path, query=query, body=body, headers=headers, timeout=timeout, receive=lambda r: _read(r, limit)
-        )
+            method, path, query=query, body=body, headers=headers, timeout=timeout, receive=lambda r: _read(r, limit),
+            traffic=traffic,
+        )  # fmt: skip
 
     def _open(self, transport: httpx.BaseTransport) -> httpx.Client:
         return httpx.Client(
@@ -196,38 +215,29 @@ class CoordinatorClient:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
         timeout: httpx.Timeout | None = None,
+        traffic: Traffic | None = None,
     ) -> Answer:
         if self.certificate is not None:
             self.certificate.check(self._clock.now())
         request = self._http.build_request(
             method, path, params=query, content=body, headers=headers, timeout=timeout or httpx.USE_CLIENT_DEFAULT
         )
-        with self._counting:
-            self._sent += len(body or b"")
         try:
-            response = self._send(request)
-            try:
-                if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-                    # Nothing was asked to be compressed; unpacking a few kilobytes could fill the memory (row 25).
-                    raise Retry("coordinator_answer", "the answer is compressed, which was not asked for")
-                if response.status_code in {200, 201, 202, 204, 206}:
-                    return Answer(response.status_code, receive(response))
-                raise failure(response.status_code, _read(response, 2**20), response.headers)
-            finally:
-                response.close()
+            with self.meter.exchange(traffic or traffic_of(path)):
+                response = self._send(request)
+                try:
+                    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                        # Nothing was asked to be compressed; unpacking a few kilobytes could fill the memory (row 25).
+                        raise Retry("coordinator_answer", "the answer is compressed, which was not asked for")
+                    if response.status_code in {200, 201, 202, 204, 206}:
+                        return Answer(response.status_code, receive(response))
+                    raise failure(response.status_code, _read(response, 2**20), response.headers)
+                finally:
+                    response.close()
         except httpx.TransportError as error:
             raise _transport_failure(error) from error
         except httpx.HTTPError as error:
             raise Retry("coordinator_unreachable", str(error)[:300]) from error
-
-
-def https_transport(context: object, proxy: str | None) -> httpx.BaseTransport:
-    """Return the transport of production: HTTP/1.1 with keep-alive, through `proxy` if there is one.
-
-    `context` is an `ssl.SSLContext`. Nothing is taken from the environment.
-    """
-    limits = httpx.Limits(max_connections=8, max_keepalive_connections=4, keepalive_expiry=60.0)
-    return httpx.HTTPTransport(verify=context, limits=limits, proxy=proxy, trust_env=False, http2=False)  # type: ignore[arg-type]
 
 
 def _read(response: httpx.Response, limit: int) -> bytes:

@@ -27,6 +27,7 @@ from site_agent.rounds.session import Session
 from site_agent.storage import log, notices, outbox, rosters, rounds
 from site_agent.storage.database import ChangeWatch
 from site_agent.storage.outbox import OutboxItem
+from site_agent.traffic import Traffic
 
 LOOK_SECONDS = 0.5  # how soon rows of the command line are noticed
 _OCTETS = "application/octet-stream"
@@ -84,7 +85,6 @@ class Delivery:
             stored = None if item.ctx_hash is None else rounds.read_round(tx, item.ctx_hash)
             if item.kind == "manifest" and stored is not None:
                 session.move(tx, stored, Event.RECEIPT)
-            notices.add_to_count(tx, "bytes_sent", session.client.take_bytes_sent())
         self._begun.discard(item.seq)
         session.log.info("delivered", kind=item.kind, seq=item.seq, log_index=receipt.log_index)
         return True
@@ -92,28 +92,32 @@ class Delivery:
     def _send(self, item: OutboxItem) -> Answer:
         if item.kind != "manifest":
             return self._session.client.put(item.path, item.body)
+        with self._session.database.reading("what is masked") as tx:
+            stored = rounds.read_round(tx, item.ctx_hash or "")
+        figures = stored is not None and stored.kind != "update"
+        traffic = Traffic.MASKED_METRICS if figures else Traffic.MASKED_UPDATE
         if item.seq not in self._begun and self._is_fresh(item):
             self._begun.add(item.seq)
-            self._send_vector(item, missing_only=False)
-            return self._put_manifest(item)
+            self._send_vector(item, traffic, missing_only=False)
+            return self._put_manifest(item, traffic)
         # An earlier attempt may have got everything across: the manifest asks.
         try:
-            return self._put_manifest(item)
+            return self._put_manifest(item, traffic)
         except PeerFault as error:
             if error.code != "upload_incomplete":
                 raise
-        self._send_vector(item, missing_only=True)
-        return self._put_manifest(item)
+        self._send_vector(item, traffic, missing_only=True)
+        return self._put_manifest(item, traffic)
 
-    def _put_manifest(self, item: OutboxItem) -> Answer:
+    def _put_manifest(self, item: OutboxItem, traffic: Traffic) -> Answer:
         self._check_wanted(item)
-        return self._session.client.put(item.path, item.body)
+        return self._session.client.put(item.path, item.body, traffic=traffic)
 
     def _is_fresh(self, item: OutboxItem) -> bool:
         """Return whether this process sealed the vector itself, so that nothing can have been sent before."""
         return item.seq in self._session.sealed_here
 
-    def _send_vector(self, item: OutboxItem, *, missing_only: bool) -> None:
+    def _send_vector(self, item: OutboxItem, traffic: Traffic, *, missing_only: bool) -> None:
         ctx_hash, site, client = item.ctx_hash or "", self._session.site, self._session.client
         folder = self._session.folder.upload(ctx_hash)
         with self._session.database.reading("read upload") as tx:
@@ -127,7 +131,8 @@ class Delivery:
                 # What this process has just sealed and written is not read with suspicion.
                 if missing_only and sha256_hex(chunk) != digest:
                     raise PeerFault("upload_damaged", f"chunk {index} of {ctx_hash} is not what was sealed")
-                client.put(f"/v1/rounds/{ctx_hash}/uploads/{site}/{index}", chunk, media_type=_OCTETS)
+                path = f"/v1/rounds/{ctx_hash}/uploads/{site}/{index}"
+                client.put(path, chunk, media_type=_OCTETS, traffic=traffic)
         self._check_wanted(item)
         client.put(f"/v1/rounds/{ctx_hash}/shares/{site}", _read_sealed(folder / SHARES_FILE), media_type=_OCTETS)
 

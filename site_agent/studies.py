@@ -11,6 +11,7 @@ from site_agent.rounds.wipe import wipe_study
 from site_agent.storage import outcomes, studies
 from site_agent.storage.database import Database
 from site_agent.storage.studies import StoredStudy
+from site_agent.traffic import Traffic
 
 MAX_PLAN_BYTES = 4 * 2**20
 _OVER = {"finished", "stopped"}  # no secret is kept for a study that asks for nothing more
@@ -25,7 +26,7 @@ def follow(database: Database, client: CoordinatorClient, identity: SiteIdentity
     with database.reading("read study") as tx:
         known = studies.read_study(tx, command.study)
     if known is None:
-        raw = client.read_blob(command.plan, MAX_PLAN_BYTES)
+        raw = client.read_blob(command.plan, MAX_PLAN_BYTES, Traffic.STUDY)
         plan = check_plan(raw, command, identity)
         with database.transaction("store study") as tx:
             studies.add_study(tx, command.study, command.plan, raw, command.state)

@@ -32,6 +32,7 @@ KINDS = frozenset(
         "poll",
         "export",
         "erasure",
+        "journal",
     }
 )
 MAX_ENVELOPE_BYTES = 8 * 2**20  # an unmask response at 200 sites with 60 dropped needs about 1 MiB
@@ -118,6 +119,15 @@ def open_envelope(raw: bytes, kind: str, keys: Mapping[str, VerifyKey]) -> Signe
     except PeerFault as error:
         raise PeerFault("envelope_malformed", f"the signed payload is not strict JSON: {error.detail}") from error
     return SignedMessage(kind, keyid, body, parsed, bytes(raw))
+
+
+def peek_body(raw: bytes) -> JsonObject:
+    """Return the payload of an envelope, **unverified**: good only to find out which key it names.
+
+    Raises:
+        PeerFault: ``envelope_malformed``, ``json_malformed``.
+    """
+    return parse_strict(_split(raw)[1])
 
 
 def peek_signer(raw: bytes) -> str:

@@ -10,8 +10,9 @@ import typer
 
 from shared.clock import SystemClock
 from shared.errors import InputError
-from site_agent import enrolment
-from site_agent.coordinator_client import CoordinatorClient, https_transport
+from site_agent import enrolment, journal
+from site_agent.coordinator_client import CoordinatorClient
+from site_agent.recording import record_command
 from site_agent.storage.enrolment import read_enrolment
 from site_agent.tls import server_context
 
@@ -41,11 +42,16 @@ def enrol(
         stored = enrolment.prepare_request(state.database, given, name, os.urandom, again=again)
         if stored.state != "approved":
             tls = server_context(stored.root, state.settings.extra_ca_file)
-            transport = https_transport(tls, state.settings.proxy)
-            client = CoordinatorClient(transport, stored.url, clock, timeout_seconds=state.settings.timeout_seconds)
-            enrolment.enrol(
-                state.database, state.folder, client, clock, wait_seconds=wait, stop=stop, show=_show_fingerprint
-            )
+            proxy, timeout = state.settings.proxy, state.settings.timeout_seconds
+            client = CoordinatorClient.dialling(stored.url, tls, clock, proxy=proxy, timeout_seconds=timeout)
+            with state.database.reading("who writes the log") as tx:
+                keeper, since = journal.read_keeper(tx), clock.now()
+            try:
+                enrolment.enrol(
+                    state.database, state.folder, client, clock, wait_seconds=wait, stop=stop, show=_show_fingerprint
+                )
+            finally:
+                record_command(state.database, keeper, client.meter, since, clock.now())
         with state.database.reading("read enrolment") as tx:
             now = read_enrolment(tx)
     approved = now is not None and now.state == "approved"

@@ -8,7 +8,7 @@ import typer
 
 from shared.crypto.secret import guard_process
 from shared.errors import InputError, Misuse, MitralError, PeerFault, Refusal
-from site_agent.cli import data, enrol, revoke, roster, run, status, studies
+from site_agent.cli import data, egress, enrol, revoke, roster, run, status, studies
 from site_agent.cli.opened import Opened
 
 EXIT_CODES: list[tuple[type[MitralError], int]] = [(InputError, 2), (Refusal, 3), (PeerFault, 4), (Misuse, 70)]
@@ -42,6 +42,7 @@ app.command("enrol")(enrol.enrol)
 app.command("run")(run.run)
 app.command("revoke")(revoke.revoke)
 app.command("status")(status.status)
+app.command("egress")(egress.egress)
 app.add_typer(data.app, name="data")
 app.add_typer(roster.app, name="roster")
 app.add_typer(studies.app, name="studies")

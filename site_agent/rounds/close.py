@@ -32,6 +32,7 @@ from site_agent.signing import sign_and_queue
 from site_agent.storage import outcomes, rosters, rounds, studies
 from site_agent.storage.outcomes import StoredOutcome
 from site_agent.storage.rosters import StoredRoster
+from site_agent.traffic import Traffic
 
 PAGE = 50
 KEPT_MODELS = 3
@@ -211,7 +212,7 @@ def read_aggregate(session: Session, published: PublishedOutcome) -> Aggregate:
     """
     ctx, outcome = published.ctx, published.outcome
     size = 4 * ctx.elements
-    raw = session.client.read_blob(outcome.aggregate_sha256, size)
+    raw = session.client.read_blob(outcome.aggregate_sha256, size, Traffic.OUTCOME)
     if len(raw) != size:
         raise PeerFault("aggregate_malformed", f"the aggregate has {len(raw)} bytes, not {size}")
     layout = vector_layout_of(ctx)

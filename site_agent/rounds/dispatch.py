@@ -52,7 +52,7 @@ def answer(session: Session, work: list[Command], now: datetime) -> Unfinished |
             answer_one(session, command, now)
         except Unavailable as error:
             session.log.info("put off", command=command.kind, code=error.code, detail=error.detail)
-            unfinished = Unfinished(getattr(error, "retry_after_seconds", None))
+            unfinished = _sooner(unfinished, Unfinished(getattr(error, "retry_after_seconds", None)))
             if isinstance(command, RosterCommand | StudyCommand | BundlesCommand | PairingCommand):
                 behind.add(None if isinstance(command, RosterCommand) else command.study)
         except Refusal as error:
@@ -64,6 +64,15 @@ def answer(session: Session, work: list[Command], now: datetime) -> Unfinished |
     except MitralError as error:
         session.notice(error.code, "log", error.detail)
     return unfinished
+
+
+def _sooner(one: Unfinished | None, other: Unfinished) -> Unfinished:
+    """Return which of two comes first; without a time it is tried again soon."""
+    if one is None or other.retry_after_seconds is None:
+        return other
+    if one.retry_after_seconds is None or one.retry_after_seconds <= other.retry_after_seconds:
+        return one
+    return other
 
 
 def answer_one(session: Session, command: Command, now: datetime) -> None:  # noqa: C901 (one case per command)

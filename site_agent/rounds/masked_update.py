@@ -18,6 +18,7 @@ from shared.secagg.quantization import Quantizer, RandomBits
 from shared.secagg.tail import CHECKSUM, TailItem
 from shared.strategies.strategy import clip_runs
 from site_agent import approvals, policy
+from site_agent.answers import Retry
 from site_agent.rounds import job as jobs
 from site_agent.rounds.machine import Event, State
 from site_agent.rounds.pairing import pair_secrets
@@ -28,6 +29,7 @@ from site_agent.signing import sign_and_queue
 from site_agent.state_folder import sync_folder, write_whole
 from site_agent.storage import rounds
 from site_agent.storage.rounds import StoredRound
+from site_agent.terms import seconds_until_open
 from site_agent.training.result_file import TrainingResult
 
 SHARES_FILE = "shares"
@@ -40,7 +42,7 @@ def answer(session: Session, work: OpenCommand, now: datetime) -> None:
     Repeating it is harmless at any point: what was bound is not bound again, what was sealed is not touched.
 
     Raises:
-        Unavailable: ``disk_full``; nothing was changed, try again.
+        Unavailable: ``disk_full``, ``approval_hours``; nothing was changed, try again.
     """
     ctx_hash = work.ctx.ctx_hash
     with session.database.reading("read round") as tx:
@@ -49,6 +51,7 @@ def answer(session: Session, work: OpenCommand, now: datetime) -> None:
         return
     if stored is None:
         try:
+            _wait_for_hours(session, work, now)
             bind(session, work.ctx, work.upload_until, now)
         except Refusal as reason:
             refuse(session, work.ctx, reason, now)
@@ -59,13 +62,17 @@ def answer(session: Session, work: OpenCommand, now: datetime) -> None:
 
 
 def bind(session: Session, ctx: Context, upload_until: str | None, now: datetime) -> None:
-    """Check R0 and commit BOUND (W1, W5); older contexts of the study and kind are wiped, nothing is signed for them.
+    """Check R0 and the steward's terms, and commit BOUND (W1, W5); without `upload_until` only to help closing.
+
+    Older contexts of the study and kind are wiped, nothing is signed for them.
 
     Raises:
         Refusal: the check that failed.
     """
     with session.database.transaction("bind") as tx:
         policy.check_context(tx, session.site, ctx, now)
+        if upload_until is not None:
+            approvals.check_contribution(tx, ctx, now)
         older = [
             stored for stored in rounds.read_open_rounds(tx) if (stored.study, stored.kind) == (ctx.study, ctx.kind)
         ]
@@ -76,6 +83,24 @@ def bind(session: Session, ctx: Context, upload_until: str | None, now: datetime
         session.desk.give_up(stored.study, stored.ctx_hash)
         session.folder.erase_round(stored.ctx_hash)
     session.log.info("bound", study=ctx.study, round=ctx.round, kind=ctx.kind, ctx_hash=ctx.ctx_hash)
+
+
+def _wait_for_hours(session: Session, work: OpenCommand, now: datetime) -> None:
+    """Let work begin in the steward's hours only: wait for them while the upload window lasts, refuse otherwise.
+
+    Raises:
+        Retry: ``approval_hours`` with the seconds until the hours begin.
+        Refusal: ``approval_hours`` when the window is over before; what `approvals.read_consent` raises.
+    """
+    with session.database.reading("read hours") as tx:
+        agreed = approvals.read_consent(tx, work.ctx.study, now).terms
+    seconds = seconds_until_open(agreed, now)
+    if seconds == 0:
+        return
+    detail = f"work on {work.ctx.study} begins at {', '.join(agreed.hours)} ({agreed.timezone})"
+    if seconds >= session.seconds_left(work.upload_until):
+        raise Refusal("approval_hours", detail)
+    raise Retry("approval_hours", detail, seconds)
 
 
 def carry_out(session: Session, ctx_hash: str, upload_until: str) -> None:
@@ -90,7 +115,7 @@ def carry_out(session: Session, ctx_hash: str, upload_until: str) -> None:
         return
     try:
         with session.database.reading("read consent") as tx:
-            consent = approvals.read_consent(tx, stored.study, session.clock.now())
+            consent = approvals.check_contribution(tx, stored.ctx, session.clock.now())
         trained = train(session, stored, consent, session.seconds_left(upload_until))
         if trained is not None:
             seal(session, stored.ctx, consent.plan, trained)
@@ -207,7 +232,7 @@ def seal(session: Session, ctx: Context, plan: Plan, trained: TrainingResult) ->
             return  # closed without this site, or wiped: the masked bytes never existed for anybody
         # Training takes hours: what was right when the context was bound may have been withdrawn since.
         now = session.clock.now()
-        approvals.read_consent(tx, ctx.study, now)
+        approvals.check_contribution(tx, ctx, now)
         policy.check_roster_of(tx, ctx, now)
         policy.check_released_once(tx, ctx)
         for model, item in policy.deterministic_items(ctx):

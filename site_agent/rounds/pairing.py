@@ -20,6 +20,7 @@ from site_agent.signing import sign_and_queue
 from site_agent.storage import outbox, pairings, rosters
 from site_agent.storage.database import Transaction
 from site_agent.storage.rosters import StoredRoster
+from site_agent.traffic import Traffic
 
 MAX_BUNDLE_BYTES = 2 * 2**20
 SECRET_BYTES = 32
@@ -90,7 +91,7 @@ def answer_bundles(session: Session, work: BundlesCommand, now: datetime) -> Non
     for reference in new:
         if reference.site == session.site:
             continue
-        envelope = session.client.read_blob(reference.blob, MAX_BUNDLE_BYTES)
+        envelope = session.client.read_blob(reference.blob, MAX_BUNDLE_BYTES, Traffic.PAIRING)
         try:
             take_bundle(session, active, work.study, reference, envelope, now)
         except PeerFault as fault:

@@ -81,6 +81,18 @@ def count_sealed(tx: Transaction, study: str, model: str) -> int:
     )
 
 
+def count_sealed_since(tx: Transaction, study: str, moment: str) -> int:
+    """Return to how many training rounds of a study, bound at or after a moment, this site has contributed."""
+    return int(
+        tx.value(
+            "SELECT COUNT(*) FROM round r JOIN upload u ON u.ctx_hash = r.ctx_hash"
+            " WHERE r.study = :study AND r.kind = 'update' AND r.bound_at >= :moment",
+            study=study,
+            moment=moment,
+        )
+    )
+
+
 def add_round(tx: Transaction, ctx: Context, *, upload_until: str | None, bound_at: str) -> None:
     """Bind a context (W1): one per (study, round, kind), for ever."""
     tx.add(

@@ -5,7 +5,7 @@ from pathlib import Path
 from shared.errors import InputError
 from site_agent.storage.database import Database
 
-NEWEST = "0004"  # a test compares it with the newest file in `migrations/versions`
+NEWEST = "0005"  # a test compares it with the newest file in `migrations/versions`
 _FOLDER = Path(__file__).parent / "migrations"
 
 

@@ -26,6 +26,7 @@ class StoredApproval:
     dataset: str
     decision: str
     decided_at: str
+    entry: int | None  # of the site's own log, where the decision stands with its terms, signed
 
     @property
     def approved(self) -> bool:
@@ -57,7 +58,8 @@ def set_state(tx: Transaction, study: str, state: str) -> None:
 def read_approval(tx: Transaction, study: str) -> StoredApproval | None:
     """Return the steward's decision about a study."""
     row = tx.row(
-        "SELECT study, plan_hash, dataset, decision, decided_at FROM study_approval WHERE study = :study", study=study
+        "SELECT study, plan_hash, dataset, decision, decided_at, entry FROM study_approval WHERE study = :study",
+        study=study,
     )
     return None if row is None else StoredApproval(*row)
 
@@ -65,15 +67,16 @@ def read_approval(tx: Transaction, study: str) -> StoredApproval | None:
 def set_approval(tx: Transaction, approval: StoredApproval) -> None:
     """Store the steward's newest decision."""
     tx.run(
-        "INSERT INTO study_approval (study, plan_hash, dataset, decision, decided_at)"
-        " VALUES (:study, :plan_hash, :dataset, :decision, :decided_at) ON CONFLICT (study) DO UPDATE SET"
+        "INSERT INTO study_approval (study, plan_hash, dataset, decision, decided_at, entry)"
+        " VALUES (:study, :plan_hash, :dataset, :decision, :decided_at, :entry) ON CONFLICT (study) DO UPDATE SET"
         " plan_hash = excluded.plan_hash, dataset = excluded.dataset, decision = excluded.decision,"
-        " decided_at = excluded.decided_at",
+        " decided_at = excluded.decided_at, entry = excluded.entry",
         study=approval.study,
         plan_hash=approval.plan_hash,
         dataset=approval.dataset,
         decision=approval.decision,
         decided_at=approval.decided_at,
+        entry=approval.entry,
     )
 
 

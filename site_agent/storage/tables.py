@@ -129,7 +129,7 @@ class StudyRow(SiteTable, table=True):
 
 
 class StudyApprovalRow(SiteTable, table=True):
-    """The steward's word: this study, exactly this plan, this data set."""
+    """The steward's word: this study, exactly this plan, this data set; its terms are in the site's own log."""
 
     __tablename__: ClassVar[str] = "study_approval"
     study: str = Field(primary_key=True)
@@ -137,6 +137,7 @@ class StudyApprovalRow(SiteTable, table=True):
     dataset: str = Field(foreign_key="dataset.name")
     decision: str  # approve, withdraw
     decided_at: str
+    entry: int | None = Field(default=None, foreign_key="journal.number")  # None: from before there were terms
 
 
 class DatasetRow(SiteTable, table=True):
@@ -319,6 +320,17 @@ class NoticeRow(SiteTable, table=True):
     first_at: str
     last_at: str
     count: int
+
+
+class JournalRow(SiteTable, table=True):
+    """The site's own log: signed, chained, append-only."""
+
+    __tablename__: ClassVar[str] = "journal"
+    number: int = Field(primary_key=True)
+    at: str = Field(index=True)
+    event: str = Field(index=True)
+    digest: str = Field(unique=True)
+    envelope: bytes
 
 
 class FactRow(SiteTable, table=True):

@@ -63,10 +63,19 @@ def tiny_study(
     return path
 
 
-def started_federation(folder: Path, sites: tuple[str, ...] = SITES, **coordinator: str) -> Federation:
-    """Return a federation whose sites are enrolled and run, with an approved roster; the caller stops it."""
+def started_federation(
+    folder: Path,
+    sites: tuple[str, ...] = SITES,
+    on_port: Callable[[int], object] = lambda _port: None,
+    **coordinator: str,
+) -> Federation:
+    """Return a federation whose sites are enrolled and run, with an approved roster; the caller stops it.
+
+    `on_port` is told the agents' port before anybody dials it.
+    """
     settings = FederationSettings(name=FEDERATION, coordinator={"gather_seconds": "2", **coordinator})
     federation = Federation(folder / "federation", sites, settings)
+    on_port(federation.agent_port)
     try:
         federation.set_up(tiny_data(folder / "data", sites))
     except BaseException:

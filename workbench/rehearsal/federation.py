@@ -279,7 +279,7 @@ class Federation:
         return answer
 
     def bytes_sent(self, site: str) -> int | None:
-        """Return how many bytes of request bodies a site's agent has sent, as the agent itself counted them."""
+        """Return how many bytes a site has sent (TCP payload), as its own log counted them."""
         sent = self.status(site).get("bytes_sent")
         return sent if isinstance(sent, int) else None
 

@@ -26,8 +26,9 @@ from shared.crypto.signed_envelope import sign_envelope
 from shared.errors import MitralError
 from shared.protocol.certificates import Renewal, Renewed
 from shared.protocol.enrolment import EnrolmentPending, Invitation
-from tests.integration.coordinator.test_service import Service, fixed_access, handshake, is_cut_off
+from tests.integration.coordinator.test_service import handshake, is_cut_off
 from tests.support.coordinator_scene import Scene
+from tests.support.coordinator_service import Service, fixed_access
 from tests.support.fake_site import FakeSite, code_of
 from tests.support.https_transport import client_context
 

@@ -1,17 +1,21 @@
 """The whole agent in one process: three loops, a desk, real threads, a coordinator in memory."""
 
 import io
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
 
+from shared.crypto.x509 import pem
 from shared.errors import MitralError, Refusal, Unavailable
 from shared.protocol.round_context import Context
+from site_agent import journal
 from site_agent.agent import Agent, State
 from site_agent.config import Settings
 from site_agent.coordinator_client import CoordinatorClient
@@ -19,6 +23,8 @@ from site_agent.logs import make_log
 from site_agent.storage.database import Database
 from tests.support.fake_coordinator import problem
 from tests.support.hospitals import STUDY, FakeTrainer, Hospitals, one_hot_sum
+from tests.support.log_server import LogServer
+from tests.support.wire import TlsServer
 
 SECONDS = 30.0
 
@@ -43,12 +49,14 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 
 @contextmanager
-def running(hospitals: Hospitals, site: str, trainer: FakeTrainer | None = None) -> Iterator[Running]:
+def running(
+    hospitals: Hospitals, site: str, trainer: FakeTrainer | None = None, **settings: object
+) -> Iterator[Running]:
     """Run the agent of a site; it is stopped at the end."""
     hospital = hospitals[site]
     hospital.close()
     database = Database(hospital.folder.database, hospital.folder.kek(None))
-    state = State(hospital.folder, database, Settings(poll_seconds=0, threads=1))
+    state = State(hospital.folder, database, Settings(poll_seconds=0, threads=1, **settings))  # type: ignore[arg-type]
     # The coordinator in memory knows no threads, so requests pass one at a time.
     lock = LOCKS.setdefault(id(hospitals), threading.Lock())
     transport = hospitals.coordinator.transport(site, lambda _name: _take(lock), lambda _name: lock.release())
@@ -108,6 +116,32 @@ def test_four_agents_take_two_rounds_from_open_to_attestation(hospitals: Hospita
             wait_until(lambda c=ctx: len(coordinator.attestations.get(c.ctx_hash, {})) == 4, "four attestations")  # type: ignore[misc]
             assert one_hot_sum(hospitals, ctx, hospitals.sites)
     assert coordinator.conflicts == []
+
+
+def test_the_agent_keeps_its_own_log_and_copies_it_to_the_log_server(hospitals: Hospitals, tmp_path: Path) -> None:
+    hospitals.coordinator.instances.clear()
+    tls = TlsServer(tmp_path)
+    tls.server_context.verify_mode = ssl.CERT_NONE
+    (tmp_path / "ca.pem").write_bytes(pem(tls.authority.root.cert_der))
+    server = LogServer(tls.server_context)
+    try:
+        with running(hospitals, "site-a", syslog=server.address, syslog_ca_file=tmp_path / "ca.pem") as one:
+            ctx = hospitals.coordinator.open_round(STUDY)
+            wait_until(lambda: "site-a" in hospitals.coordinator.rounds[ctx.ctx_hash].manifests, "an upload")
+            server.wait(2)
+            one.agent.stop()
+            one.thread.join(SECONDS)
+            with one.state.database.reading("look") as tx:
+                entries = list(journal.read_checked(tx))
+        events = [entry.event for entry in entries]
+        assert events[-1] == "stopped"
+        assert "started" in events
+        traffic = {flow.traffic for entry in entries for flow in entry.flows}
+        assert {"poll", "masked_update", "shares", "model"} <= traffic
+        assert len(server.wait(len(entries))) == len(entries), "the stop was copied too"
+    finally:
+        server.close()
+        tls.close_listener()
 
 
 def test_an_agent_stops_within_five_seconds_while_it_trains(hospitals: Hospitals) -> None:

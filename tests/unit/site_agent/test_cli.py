@@ -137,6 +137,56 @@ def test_studies_are_listed_approved_and_withdrawn(
     assert "site-a" in hospitals.coordinator.studies[STUDY].approvals
 
 
+def test_an_approval_shows_its_terms_and_replaces_earlier_ones(
+    hospitals: Hospitals, site: Hospital, run: Run, tmp_path: Path
+) -> None:
+    path = write_table(tmp_path / "cases.csv")
+    assert run("data", "add", str(path), "--name", "cohort", "--label", "outcome").exit_code == 0
+    approve = ("studies", "approve", STUDY, "--data", "cohort")
+    limits = ("--until", "2027-01-31", "--hours", "mon-fri 18:00-06:00, sat 00:00-24:00", "--timezone", "Europe/Berlin")
+    more = ("--approver", "Dr. Lind", "--contribute", "metrics,update", "--most-rounds", "20", "--least-hospitals", "4")
+    done = run(*approve, *limits, *more)
+    assert done.exit_code == 0, done.output
+    listed = shown(run("studies", "list", "--json"))["studies"][0]["terms"]  # type: ignore[index]
+    assert listed == {
+        "approver": "Dr. Lind", "purpose": hospitals.plan.purpose, "until": "2027-02-01T00:00:00.000Z",
+        "hours": ["mon-fri 18:00-06:00", "sat 00:00-24:00"], "timezone": "Europe/Berlin",
+        "kinds": ["update", "metrics"], "most_rounds": 20, "most_epochs": None, "least_hospitals": 4, "epsilon": None,
+    }  # fmt: skip
+    text = run("studies", "list").output
+    assert "approved by Dr. Lind; until 2027-02-01" in text
+    assert "hospitals in a sum at least 4" in text
+    protocol = shown(run("studies", "show", STUDY))["protocol"]
+    assert protocol == hospitals.plan.as_json()
+    assert run(*approve).exit_code == 0
+    assert shown(run("studies", "list", "--json"))["studies"][0]["terms"]["most_rounds"] is None  # type: ignore[index]
+    with site.database.transaction("meddle") as tx:
+        tx.run("UPDATE study_approval SET entry = 1")
+    assert "! the approval does not count: approval_unsigned" in run("studies", "list").output
+
+
+@pytest.mark.parametrize(
+    ("option", "code"),
+    [
+        (("--until", "tomorrow"), "period_malformed"),
+        (("--until", "2020-01-01"), "approval_expired"),
+        (("--hours", "at night"), "hours_malformed"),
+        (("--contribute", "everything"), "contribution_unknown"),
+        (("--epsilon", "1.5"), "approval_budget"),
+        (("--epsilon", "much"), "field_invalid"),
+    ],
+)
+def test_terms_that_cannot_be_kept_are_refused_before_anything_is_signed(
+    site: Hospital, run: Run, tmp_path: Path, option: tuple[str, str], code: str
+) -> None:
+    path = write_table(tmp_path / "cases.csv")
+    assert run("data", "add", str(path), "--name", "cohort", "--label", "outcome").exit_code == 0
+    signed = site.seq()
+    failed = run("studies", "approve", STUDY, "--data", "cohort", *option)
+    assert getattr(failed.exception, "code", "") == code
+    assert site.seq() == signed
+
+
 def test_data_that_does_not_fit_the_study_is_refused_before_anything_is_signed(
     site: Hospital, run: Run, tmp_path: Path
 ) -> None:

@@ -14,8 +14,10 @@ from shared.clock import FixedClock
 from shared.errors import InputError, MitralError, PeerFault, Refusal, Unavailable
 from shared.protocol.problems import MEDIA_TYPE, problem_document
 from site_agent.answers import Retry
-from site_agent.coordinator_client import CoordinatorClient, https_transport
+from site_agent.coordinator_client import CoordinatorClient
+from site_agent.coordinator_transport import counted_transport
 from site_agent.tls import ClientCertificate
+from site_agent.traffic import Meter
 from tests.support.fake_coordinator import START
 
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -200,7 +202,7 @@ def test_a_damaged_download_is_thrown_away(tmp_path: Path) -> None:
 
 def test_proxies_come_from_settings_and_never_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    transport = https_transport(ssl.create_default_context(), None)
+    transport = counted_transport(ssl.create_default_context(), None, Meter("c:1"))
     assert type(getattr(transport, "_pool")).__name__ == "ConnectionPool"  # noqa: B009 (a private part, looked at on purpose)
-    through = https_transport(ssl.create_default_context(), "http://proxy.example:3128")
+    through = counted_transport(ssl.create_default_context(), "http://proxy.example:3128", Meter("c:1"))
     assert type(getattr(through, "_pool")).__name__ == "HTTPProxy"  # noqa: B009

@@ -42,8 +42,12 @@ def test_rosters_that_cannot_be(change: Callable[[JsonObject], object], said: st
 
 def test_a_key_that_the_rounds_roster_does_not_name(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
-        export = verify.Export(archive, keys={"r": {"site-a": b"new"}}, rounds={"cc" * 32: verify.Round({"roster": "r"})})
-    entry = verify.Entry(0, _leaf("round.upload", {"ctx_hash": "cc" * 32, "site": "site-a", "manifest_hash": "00" * 32}))
+        export = verify.Export(
+            archive, keys={"r": {"site-a": b"new"}}, rounds={"cc" * 32: verify.Round({"roster": "r"})}
+        )
+    entry = verify.Entry(
+        0, _leaf("round.upload", {"ctx_hash": "cc" * 32, "site": "site-a", "manifest_hash": "00" * 32})
+    )
     entry.signed = [verify.Signed("manifest", "site-a", b"new", {}, "")]
     assert verify._round(export, entry) is export.rounds["cc" * 32]
     entry.signed = [verify.Signed("manifest", "site-a", b"old", {}, "")]
