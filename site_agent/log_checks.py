@@ -37,7 +37,7 @@ def check_log(tx: Transaction, now: datetime) -> None:
     if found is not None:
         raise Refusal("log_conflict", f"{found.detail}; the evidence is kept in {found.file}")
     if facts.get(BEHIND):
-        raise Refusal("log_rolled_back", f"the coordinator shows {facts[BEHIND]}")
+        raise Refusal("log_rolled_back", f"the coordinator went back: {facts[BEHIND]}")
     since = facts.get(TASK_SINCE)
     if not since:
         notices.set_fact(tx, TASK_SINCE, timestamp(now))

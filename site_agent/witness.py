@@ -22,7 +22,7 @@ from shared.audit.merkle import Frontier, consistency_proof, leaf_hash, root_at,
 from shared.audit.witness import AddCheckpoint, final_size, parse_add_checkpoint
 from shared.canonical import JsonObject, b64u
 from shared.clock import timestamp
-from shared.errors import PeerFault
+from shared.errors import MitralError, PeerFault
 from shared.protocol.work import FinalCommand, WitnessCommand
 from shared.secagg.roster import log_keys, next_quorum
 from site_agent import log_checks
@@ -63,11 +63,8 @@ def answer(session: Session, command: WitnessCommand, now: datetime) -> None:
         if asked.old_size == head.size:
             _check_proof(session, head, shown, asked, now)
         head = _take_over(session, head, shown, asked.note, now)
-    else:
-        _note_behind(session, head, shown, now)
     if head.size:
-        path = f"/v1/log/cosignatures/{head.size}/{session.site}"
-        session.client.put(path, head.note.encode(), media_type="text/plain; charset=utf-8")
+        _send(session, head, now)
 
 
 def answer_final(session: Session, command: FinalCommand, now: datetime) -> None:
@@ -161,7 +158,6 @@ def _take_over(session: Session, head: Head, shown: LogCheckpoint, note: str, no
             cosigned = Head(shown.size, shown.root, add_signature_lines(note, [line]))
             log.set_head(tx, cosigned, timestamp(now))
             log_checks.look_through(tx, session.site, leaves, head.size, now)
-            notices.set_fact(tx, log_checks.BEHIND, "")
     except _OtherRootError:
         shown_entries = [b64u(leaf) for leaf in leaves[:_EVIDENCE_ENTRIES]]
         evidence = {"cosigned": head.note, "shown": note, "first": head.size, "entries": shown_entries}
@@ -171,9 +167,20 @@ def _take_over(session: Session, head: Head, shown: LogCheckpoint, note: str, no
     return cosigned
 
 
-def _note_behind(session: Session, head: Head, shown: LogCheckpoint, now: datetime) -> None:
-    """Note that the coordinator shows a smaller head than it once published, or that it does not any more."""
-    behind = f"a head of {shown.size} entries after one of {head.size}" if shown.size < head.size else ""
+def _send(session: Session, head: Head, now: datetime) -> None:
+    """Send the cosigned head, also when a smaller one was shown: an old question is harmless."""
+    path = f"/v1/log/cosignatures/{head.size}/{session.site}"
+    try:
+        session.client.put(path, head.note.encode(), media_type="text/plain; charset=utf-8")
+    except MitralError as error:
+        if error.code == "log_rolled_back":
+            _note_behind(session, error.detail, now)
+        raise
+    _note_behind(session, "", now)
+
+
+def _note_behind(session: Session, behind: str, now: datetime) -> None:
+    """Note that the coordinator's database is older than this site's head, or that it is not any more."""
     with session.database.transaction("note log head") as tx:
         if notices.read_facts(tx).get(log_checks.BEHIND, "") != behind:
             notices.set_fact(tx, log_checks.BEHIND, behind)

@@ -303,6 +303,8 @@ class Simulation:
         scene = Scene(folder / "coordinator" / "state", self.scene.settings, FixedClock(self.now()))
         scene.tokens = dict(self.scene.tokens)
         scene.boot()
+        scene.coordinator.log.hold = None  # a copy goes on in the middle; only a start waits for its witnesses
+        scene.coordinator.witnesses._heard = set(self.sites)
         made = Simulation(folder, scene, list(self.sites), self.updates)
         made.scene.coordinator.driver.nudge_running()
         for site in made.sites.values():
