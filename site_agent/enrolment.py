@@ -14,15 +14,7 @@ from shared.crypto.identity import SigningKey, VerifyKey
 from shared.crypto.sealing import KemPrivateKey
 from shared.crypto.secret import Secret
 from shared.crypto.signed_envelope import sign_envelope
-from shared.crypto.x509 import (
-    TlsKey,
-    check_issued_by,
-    der_list,
-    make_csr,
-    pem,
-    read_site_certificate,
-    spki_pin,
-)
+from shared.crypto.x509 import TlsKey, check_issued_by, der_list, make_csr, pem, read_site_certificate, spki_pin
 from shared.errors import InputError, MitralError, PeerFault, Refusal
 from shared.protocol.enrolment import (
     EnrolmentGranted,

@@ -198,8 +198,8 @@ def check_entry(stored: StoredEntry, head: Head | None, key: VerifyKey | None) -
     except PeerFault as fault:
         raise PeerFault("journal_broken", f"entry {stored.number}: {fault.detail}") from fault
     body = message.body
-    named = (body.get("number"), body.get("at"), body.get("event"), message.digest)
-    if named != (stored.number, stored.at, stored.event, stored.digest):
+    named = (body.get("number"), body.get("at"), body.get("event"), message.digest, message.keyid)
+    if named != (stored.number, stored.at, stored.event, stored.digest, body.get("site")):
         raise PeerFault("journal_broken", f"entry {stored.number}: its row says something else than was signed")
     if head is not None and body.get("prev") != head.digest:
         raise PeerFault("journal_broken", f"entry {stored.number} does not follow the one before it")

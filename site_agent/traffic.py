@@ -72,7 +72,10 @@ QUIET = frozenset({Traffic.CONNECTION, Traffic.POLL, Traffic.LOG, Traffic.SYSLOG
 
 _ROUTES: tuple[tuple[str, Traffic], ...] = (
     (r"/v1/agent/poll", Traffic.POLL),
-    (r"/v1/(agent|enrol|renew|renew-expired|revoke|certificates|nonces?)(/.*)?", Traffic.IDENTITY),
+    (
+        r"/v1/(agent|enrol|renew|renew-expired|revoke|certificates|nonces?|statements|state-resets)(/.*)?",
+        Traffic.IDENTITY,
+    ),
     (r"/v1/rosters/.*", Traffic.ROSTER),
     (r"/v1/studies/[^/]+/approvals/.*", Traffic.STUDY),
     (r"/v1/studies/[^/]+/pairings/.*", Traffic.PAIRING),
@@ -85,7 +88,7 @@ _ROUTES: tuple[tuple[str, Traffic], ...] = (
     (r"/v1/rounds/[^/]+/attestation/.*", Traffic.ATTESTATION),
     (r"/v1/(rounds/[^/]+/refusal|complaints)/.*", Traffic.REFUSAL),
     (r"/v1/log/.*", Traffic.LOG),
-    (r"/v1/health/.*", Traffic.POLL),
+    (r"/v1/health/.*|/v1/openapi.json", Traffic.POLL),
 )
 
 

@@ -30,6 +30,7 @@ EXPECTED: dict[Right, str] = {
     "blobs.write": "researcher",
     "blobs.read": "researcher",
     "audit.read": "administrator auditor",
+    "audit.erase": "administrator",
 }
 OPEN = {
     "POST /v1/enrol",

@@ -40,8 +40,8 @@ def check(site: Hospital, noted: Head | None = None) -> journal.Verified:
 def meddle(site: Hospital, sql: str, *values: object) -> None:
     """Change the file as somebody would who owns the machine: without the triggers."""
     with sqlite3.connect(site.folder.database) as connection:
-        for name, definition in connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"):
-            assert "journal" in definition
+        triggers = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'journal'"
+        for (name,) in connection.execute(triggers).fetchall():
             connection.execute(f"DROP TRIGGER {name}")
         assert connection.execute(sql, values).rowcount > 0
     connection.close()
