@@ -81,7 +81,7 @@ class AuditLog:
             commitments = [
                 Commitment(name, value, os.urandom(SALT_BYTES)) for name, value in sorted(fact.private.items())
             ]
-            leaf = self._leaf(fact, ts, commitments, ends.get(fact.study))
+            leaf = self._leaf(fact, ts, commitments, ends.get(fact.study or ""))
             entry = Entry(size + offset, leaf, leaf_hash(leaf))
             if fact.study is not None:
                 ends[fact.study] = ((ends[fact.study] or (0, ""))[0] + 1, entry.leaf_hash.hex())

@@ -101,7 +101,7 @@ class Story:
             type_=type_,
             actor=actor,
             data=data,
-            follows=self.ends.get(study),
+            follows=self.ends.get(study or ""),
             **more,
         )
         self.leaves.append(leaf)

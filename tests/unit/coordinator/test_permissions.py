@@ -22,6 +22,7 @@ EXPECTED: dict[str, str] = {
     "blobs.write": "researcher",
     "blobs.read": "researcher",
     "audit.read": "administrator auditor",
+    "audit.erase": "administrator",
 }
 
 
