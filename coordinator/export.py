@@ -14,6 +14,7 @@ from coordinator.storage.database import Database, Transaction
 from shared.audit.archive import ArchiveSource, Disclosure, write_archive
 from shared.audit.log_checkpoint import add_signature_lines
 from shared.audit.selection import Selection
+from shared.canonical import JsonObject
 from shared.clock import timestamp
 from shared.errors import InputError, Refusal
 from shared.secagg.roster import next_quorum
@@ -76,7 +77,8 @@ def build_export(database: Database, log: AuditLog, by: Principal, wish: Wish, n
 
 def _facts(tx: Transaction, by: Principal, wish: Wish) -> list[Fact]:
     """Return the entries of an export: where the study it is about ends, and that somebody took it."""
-    facts, data = [], {"size": stored.read_head(tx)[0]}
+    facts: list[Fact] = []
+    data: JsonObject = {"size": stored.read_head(tx)[0]}
     if wish.selection is not None:
         data["selection"] = wish.selection.as_json()
     if wish.selection is not None and wish.selection.study is not None:
