@@ -47,8 +47,8 @@ def add_dsse(tx: Transaction, sha256: str, body: bytes) -> None:
 
 
 def read_dsse(tx: Transaction) -> list[tuple[str, bytes]]:
-    """Return all evidence by digest."""
-    return [(row.sha256, row.body) for row in tx.rows("SELECT sha256, body FROM dsse_blob ORDER BY sha256")]
+    """Return all evidence with its digest, in the order in which it came."""
+    return [(row.sha256, row.body) for row in tx.rows("SELECT sha256, body FROM dsse_blob ORDER BY rowid")]
 
 
 def read_dsse_of(tx: Transaction, sha256: str) -> bytes | None:

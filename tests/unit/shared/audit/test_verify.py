@@ -164,6 +164,18 @@ def test_without_cryptography_it_says_what_to_install(tmp_path: Path) -> None:
     assert done.stderr == "This verifier needs the Python package `cryptography`: pip install cryptography\n"
 
 
+def test_many_messages_are_verified_on_all_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "MANY", 1)
+    assert report_on(HONEST, tmp_path).ok
+    assert broken_rule(rewritten(REWRITINGS["another manifest"][0]), tmp_path)[0] == "evidence"
+    story = Story()
+    story.found(SITES)
+    forged = story.sign("approval", "site-a", {"v": "SA1", "kind": "study", "study": STUDY}, COORDINATOR_KEY)
+    facts = {"site": "site-a", "plan": audit_story.PLAN}
+    story.add("plan.approved", facts, study=STUDY, evidence=[sha256_hex(forged)])
+    assert broken_rule(story.export_bytes(), tmp_path)[0] == "evidence"
+
+
 # --- a changed archive ------------------------------------------------------------------------------------------------
 
 
