@@ -97,6 +97,7 @@ BODIES: Mapping[str, JsonObject] = MappingProxyType(
         "POST /v1/operators/{operator}/identity": _fields("", subject=_TEXT),
         "POST /v1/tokens": _fields("", name=_TEXT, days=_DAYS, permissions={"type": "array", "items": _TEXT}),
         "POST /v1/studies/{study}/{verb}": {},
+        "POST /v1/audit/erasures": _fields("field basis", entry={"type": "integer"}),
     }
 )
 

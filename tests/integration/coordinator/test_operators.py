@@ -448,7 +448,7 @@ def test_a_study_and_a_time_are_exported_alone(running: Running, tmp_path: Path)
 def test_an_erased_disclosure_is_gone_and_every_proof_holds(running: Running, tmp_path: Path) -> None:
     scene, _ = running
     scene.operator("POST", "/v1/sites/site-d/revoke", {"reason": "Dr Who asked on the phone"}, role="administrator")
-    index = next(number for number, one in enumerate(scene.entries()) if one["sd"])
+    index = next(number for number, one in enumerate(scene.entries()) if one["type"] == "cert.revoked")
     before = exported(scene, tmp_path)
     assert before.ok, before.lines()
     assert b"Dr Who" in zipfile.ZipFile(tmp_path / "export.zip").read("disclosures.ndjson")
@@ -460,7 +460,7 @@ def test_an_erased_disclosure_is_gone_and_every_proof_holds(running: Running, tm
     assert code_of(lambda: erase(wanted)) == "disclosure_missing"
     after = exported(scene, tmp_path)
     assert after.ok, after.lines()
-    assert "0 disclosed fields fit their entries, 1 were erased by signed orders" in "\n".join(after.lines())
+    assert "1 were erased by signed orders" in "\n".join(after.lines())
     state = [path.read_bytes() for path in scene.state.rglob("*") if path.is_file()]
     assert not any(b"Dr Who" in content for content in state)
     assert exported(scene, tmp_path, "?disclosures=none").ok

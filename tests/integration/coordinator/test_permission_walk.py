@@ -22,6 +22,9 @@ SAMPLES = {
     "request_id": "x",
     "ctx_hash": "0" * 64,
     "chunk": "0",
+    "start": "0",
+    "end": "1",
+    "size": "1",
     "digest": "0" * 64,
 }
 

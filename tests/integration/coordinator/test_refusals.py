@@ -3,7 +3,7 @@
 import functools
 from typing import Any
 
-from coordinator.api.routes import AGENT_ROUTES, OPERATOR_ROUTES
+from coordinator.api.routes import OPERATOR_ROUTES
 from shared.canonical import b64u, hash_bytes, length_prefixed
 from shared.crypto.sealing import seal
 from shared.protocol.study import Plan
@@ -93,7 +93,7 @@ def test_r5_attestations_of_another_round_and_of_strangers(running: Running) -> 
     assert code_of(lambda: site.attest("another", 1, done.ctx_hash, model)) == "attestation_mismatch"
     stranger = FakeSite("site-e", InProcess(scene))
     scene.enrol(stranger)
-    assert code_of(lambda: stranger.attest(plan.study, 1, done.ctx_hash, model)) == "site_not_invited"
+    assert code_of(lambda: stranger.attest(plan.study, 1, done.ctx_hash, model)) == "site_not_in_roster"
     site.attest(plan.study, 1, done.ctx_hash, model)
 
 
@@ -187,7 +187,15 @@ def test_every_route_asks_for_the_permission_written_here() -> None:
     assert {(route.method, route.path): route.access for route in OPERATOR_ROUTES} == {
         ("GET", "/v1/health/live"): "anybody",
         ("GET", "/v1/health/ready"): "anybody",
-        ("GET", "/v1/whoami"): "whoami",
+        ("GET", "/v1/openapi.json"): "anybody",
+        ("POST", "/v1/account/setup"): "anybody",
+        ("POST", "/v1/account/confirm"): "anybody",
+        ("POST", "/v1/login"): "anybody",
+        ("GET", "/v1/oidc/login"): "anybody",
+        ("GET", "/v1/oidc/callback"): "anybody",
+        ("POST", "/v1/logout"): "account.use",
+        ("POST", "/v1/account/link"): "account.use",
+        ("GET", "/v1/whoami"): "account.use",
         ("GET", "/v1/sites"): "sites.read",
         ("POST", "/v1/sites/invitations"): "sites.write",
         ("POST", "/v1/sites/{site}/approve"): "sites.write",
@@ -199,7 +207,13 @@ def test_every_route_asks_for_the_permission_written_here() -> None:
         ("POST", "/v1/rosters"): "rosters.write",
         ("GET", "/v1/operators"): "operators.read",
         ("POST", "/v1/operators"): "operators.write",
+        ("POST", "/v1/operators/{operator}/link"): "operators.grant",
+        ("POST", "/v1/operators/{operator}/identity"): "operators.grant",
+        ("POST", "/v1/operators/{operator}/role"): "operators.grant",
         ("DELETE", "/v1/operators/{operator}"): "operators.write",
+        ("GET", "/v1/tokens"): "tokens.read",
+        ("POST", "/v1/tokens"): "tokens.write",
+        ("DELETE", "/v1/tokens/{token}"): "tokens.write",
         ("PUT", "/v1/blobs/{sha256}"): "blobs.write",
         ("GET", "/v1/blobs/{sha256}"): "blobs.read",
         ("POST", "/v1/studies"): "studies.run",
@@ -208,9 +222,10 @@ def test_every_route_asks_for_the_permission_written_here() -> None:
         ("GET", "/v1/studies/{study}/watch"): "studies.read",
         ("POST", "/v1/studies/{study}/{verb}"): "studies.run",
         ("GET", "/v1/audit/checkpoint"): "studies.read",
+        ("GET", "/v1/audit/witnesses"): "studies.read",
         ("GET", "/v1/audit/export"): "audit.read",
+        ("POST", "/v1/audit/erasures"): "audit.erase",
     }
-    assert len(AGENT_ROUTES) > 0
 
 
 def test_a_site_reads_only_blobs_and_outcomes_of_its_own_studies(scene: Scene) -> None:
