@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from shared.audit.merkle import inclusion_proof
-from shared.canonical import JsonObject, b64u, sha256_hex
+from shared.canonical import JsonObject, b64u
 from shared.clock import parse_timestamp, timestamp
-from shared.crypto.x509 import der_list
-from shared.errors import MitralError, PeerFault, Refusal
+from shared.errors import PeerFault, Refusal
 from site_agent.log_evidence import conflict, keep_evidence
 from site_agent.rounds.session import Session
-from site_agent.storage import enrolment, log, notices, outbox
+from site_agent.storage import log, notices, outbox
+from site_agent.storage.certificates import is_own
 from site_agent.storage.database import Transaction
 from site_agent.storage.log import PendingReceipt, SeenCertificate
 
@@ -132,10 +132,10 @@ def _contradiction(session: Session, one: PendingReceipt) -> tuple[str, JsonObje
 
 
 def _watch_certificates(session: Session, certificates: list[SeenCertificate], now: datetime) -> None:
-    with session.database.reading("read own certificate") as tx:
-        own = own_certificate(tx)
+    with session.database.reading("read own certificates") as tx:
+        own = {one.sha256 for one in certificates if is_own(tx, one.sha256)}
     for one in certificates:
-        if one.sha256 == own:
+        if one.sha256 in own:
             with session.database.transaction("own certificate") as tx:
                 log.set_certificate(tx, one.sha256, "own")
         elif (now - parse_timestamp(one.seen_at)).total_seconds() > MERGE_SECONDS:
@@ -147,15 +147,6 @@ def _watch_certificates(session: Session, certificates: list[SeenCertificate], n
             with session.database.transaction("rogue certificate") as tx:
                 log.set_certificate(tx, one.sha256, "rogue")
             session.notice("certificate_rogue", one.serial, detail)
-
-
-def own_certificate(tx: Transaction) -> str | None:
-    """Return the SHA-256 of this site's current certificate."""
-    chain = enrolment.read_chain(tx)
-    try:
-        return sha256_hex(der_list(chain)[0]) if chain else None
-    except (MitralError, IndexError):
-        return None
 
 
 def _text(raw: bytes | None) -> str | None:

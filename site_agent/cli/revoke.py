@@ -8,9 +8,10 @@ import typer
 
 from shared.clock import SystemClock
 from shared.errors import InputError
-from site_agent import revocation
+from site_agent import journal, revocation
 from site_agent.agent import connect_anonymously
 from site_agent.identity import read_identity
+from site_agent.recording import record_command
 
 
 class Reason(StrEnum):
@@ -31,15 +32,17 @@ def revoke(
     To come back it needs a new invitation and a new comparison of fingerprints.
     """
     with context.obj.open() as state:
+        clock = SystemClock()
         with state.database.reading("read identity") as tx:
-            identity = read_identity(tx)
+            identity, keeper, since = read_identity(tx), journal.read_keeper(tx), clock.now()
         if not confirm and sys.stdin.isatty():
             confirm = typer.prompt(f"Type the site's id to take it out of {identity.federation}")
         if confirm != identity.site:
             raise InputError("confirmation_missing", f"nothing was done; give --confirm {identity.site}")
-        client = connect_anonymously(state, SystemClock())
+        client = connect_anonymously(state, clock)
         try:
             revocation.revoke(state.database, identity, client, reason.value)
         finally:
             client.close()
+            record_command(state.database, keeper, client.meter, since, clock.now())
     typer.echo(f"{identity.site} is out of {identity.federation}; tell its administrator and the other hospitals")
