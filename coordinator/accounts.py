@@ -9,6 +9,7 @@ from coordinator.operators import Principal, actor_of, read
 from coordinator.passwords import check_password, hash_password
 from coordinator.permissions import Permission
 from coordinator.storage import accounts as stored
+from coordinator.storage import identities
 from coordinator.storage import tokens as stored_tokens
 from coordinator.storage.database import Database, Transaction
 from coordinator.tokens import new_secret, secret_hash
@@ -39,7 +40,8 @@ def check_invite(tx: Transaction, by: Principal, operator: str) -> None:
         Refusal: ``grant_denied``, also for oneself: a token alone must not change its operator's password.
     """
     by.check_grant(Permission("operators.grant", read(tx, operator).role))
-    if by.operator == operator and stored.read_account(tx, operator) is not None:
+    is_set_up = stored.read_account(tx, operator) is not None or identities.has_identity(tx, operator)
+    if by.operator == operator and is_set_up:
         raise Refusal("grant_denied", f"{operator} renews the own account with password and code")
 
 

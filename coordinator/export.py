@@ -55,6 +55,10 @@ def build_export(database: Database, log: AuditLog, by: Principal, wish: Wish, n
         heads = [add_signature_lines(text, list(lines.values())) for text, lines in cosigned.values()]
         if note.size in cosigned:
             note = stored.Note(note.size, heads.pop())
+        erasures = stored.read_leaves_of_type(tx, "disclosure.erased")
+        if wish.disclosures and erasures and erasures[-1].index >= note.size:
+            # The archive would lack both a disclosure and the order that had it erased.
+            raise Refusal("log_head_pending", "disclosures were erased after this head; leave them out, or ask again")
         disclosures = (Disclosure(row[0], row[2], json.loads(row[3]), row[4]) for row in stored.read_disclosures(tx))
         source = ArchiveSource(
             checkpoint=note.note,

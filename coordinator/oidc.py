@@ -16,6 +16,7 @@ from coordinator.config import Settings
 from coordinator.operators import Principal, actor_of
 from coordinator.storage import identities as stored
 from coordinator.storage import operators as stored_operators
+from coordinator.storage import tokens as stored_tokens
 from coordinator.storage.database import Transaction
 from shared.canonical import JsonObject
 from shared.clock import timestamp
@@ -140,6 +141,7 @@ def bind(
     """
     check_invite(tx, by, operator)
     stored.drop_identity(tx, operator)
+    stored_tokens.end_sessions(tx, operator, timestamp(now))  # of whoever he was at the provider until now
     if subject is not None:
         if not 1 <= len(subject) <= _LONGEST_SUBJECT or not subject.isprintable():
             raise InputError("field_invalid", f"subject: 1 to {_LONGEST_SUBJECT} printable characters")

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from coordinator.audit import COORDINATOR_ACTOR, AuditLog, Fact
 from coordinator.permissions import ROLES, Permission, Right, is_covered
+from coordinator.storage import accounts, tokens
 from coordinator.storage import operators as stored
 from coordinator.storage.database import Transaction
 from shared.audit.entries import Actor
@@ -87,7 +88,7 @@ def add_operator(tx: Transaction, log: AuditLog, by: Principal | None, operator:
 
 
 def change_role(tx: Transaction, log: AuditLog, by: Principal, operator: str, role: str, now: datetime) -> None:
-    """Give an operator another role. Nobody changes his own; the last administrator stays one.
+    """Give an operator another role, who signs in anew. Nobody changes his own; the last administrator stays one.
 
     Raises:
         InputError: ``operator_unknown``, ``role_unknown``, ``operator_last``.
@@ -99,8 +100,12 @@ def change_role(tx: Transaction, log: AuditLog, by: Principal, operator: str, ro
         raise Refusal("grant_denied", f"{operator} cannot change his own role")
     if role == found.role:
         return
+    by.check_grant(Permission("operators.grant", found.role))  # who may not give a role may not take it away either
     _check_not_last(tx, found)
     stored.set_role(tx, operator, role)
+    # What was given to the earlier role does not grow with it: open links, sessions, tokens without limits.
+    accounts.drop_links(tx, operator)
+    tokens.end_unlimited(tx, operator, timestamp(now))
     data = {"role": role, "before": found.role}
     log.append(tx, Fact("role.changed", actor_of(by), data, subject=("operator", operator)), now)
 
@@ -110,8 +115,10 @@ def remove_operator(tx: Transaction, log: AuditLog, by: Principal, operator: str
 
     Raises:
         InputError: ``operator_unknown``; ``operator_last`` for the last administrator.
+        Refusal: ``grant_denied``.
     """
     found = read(tx, operator)
+    by.check_grant(Permission("operators.grant", found.role))
     _check_not_last(tx, found)
     stored.set_removed(tx, operator, timestamp(now))
     log.append(tx, Fact("operator.removed", actor_of(by), {"role": found.role}, subject=("operator", operator)), now)

@@ -60,7 +60,7 @@ def issue(
     found = read(tx, operator)
     if len(name) > _LONGEST_NAME or not name.isprintable():
         raise InputError("field_invalid", f"name: up to {_LONGEST_NAME} printable characters")
-    until = _until(by, operator, days, now)
+    until = _until(by, days, now)
     limits = _limits(by, found, permissions)
     token_id, secret = f"token-{os.urandom(6).hex()}", new_secret(TOKEN_PREFIX)
     shown = None if limits is None else " ".join(one.text for one in sorted(limits))
@@ -116,14 +116,14 @@ def is_valid(token: stored.Token, idle_minutes: int, now: datetime) -> bool:
     return not token.is_session or now - seen_at < timedelta(minutes=idle_minutes)
 
 
-def _until(by: Principal | None, operator: str, days: int | None, now: datetime) -> str:
+def _until(by: Principal | None, days: int | None, now: datetime) -> str:
     wanted = DEFAULT_DAYS if days is None else days
     if not 1 <= wanted <= MOST_DAYS:
         raise InputError("field_invalid", f"days: 1 to {MOST_DAYS}")
     until = timestamp(now + timedelta(days=wanted))
-    if by is None or by.operator != operator or by.authn != "token" or by.expires_at is None:
+    if by is None or by.authn != "token" or by.expires_at is None:
         return until
-    return min(until, by.expires_at)  # a token that could prolong itself would never expire
+    return min(until, by.expires_at)  # a token that could prolong itself, also by way of others, would never expire
 
 
 def _limits(

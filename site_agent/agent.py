@@ -3,6 +3,7 @@
 import os
 import ssl
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,7 @@ from typing import Self
 from shared.clock import Clock, SystemClock
 from shared.crypto.sealing import check_suite_available
 from shared.crypto.secret import Secret
-from shared.errors import InputError, MitralError
+from shared.errors import InputError, Misuse, MitralError
 from site_agent.acting import ActLoop
 from site_agent.asking import AskLoop
 from site_agent.config import Settings
@@ -209,7 +210,10 @@ class Agent:
             forward = self._forward
             if forward is not None:
                 loops["forward"] = lambda: forward.run(self._stopping)
-            threads = [threading.Thread(target=loop, name=name, daemon=True) for name, loop in loops.items()]
+            threads = [
+                threading.Thread(target=self._guarded, args=(name, loop), name=name, daemon=True)
+                for name, loop in loops.items()
+            ]
             self.log.info("agent started", instance=instance.id, federation=self.session.identity.federation)
             for thread in threads:
                 thread.start()
@@ -245,9 +249,19 @@ class Agent:
     def _queued(self) -> None:
         self._deliver.wake()
 
+    def _guarded(self, name: str, loop: Callable[[], None]) -> None:
+        """Run a loop; an agent that lost one must not look alive."""
+        try:
+            loop()
+        except MitralError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 (a bug: the service manager starts the agent again)
+            self.log.critical("unexpected failure", loop=name, error=error)
+            self._fail(Misuse("loop_ended", f"the loop {name} ended"))
+
     def _fail(self, error: MitralError) -> None:
         """Stop for good, and keep the reason for `status` and the exit code."""
         self.failure = error
+        self._stopping.set()
         self.session.notice(error.code, "agent", error.detail)
         self.log.error("agent cannot go on", code=error.code, detail=error.detail, remedy=error.meaning.remedy)
-        self._stopping.set()

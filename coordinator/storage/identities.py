@@ -10,6 +10,11 @@ def read_identity(tx: Transaction, issuer: str, subject: str) -> str | None:
     return found
 
 
+def has_identity(tx: Transaction, operator: str) -> bool:
+    """Return whether an operator is bound to anybody at the provider."""
+    return tx.row("SELECT 1 FROM oidc_identity WHERE operator = :operator", operator=operator) is not None
+
+
 def add_identity(tx: Transaction, operator: str, issuer: str, subject: str, at: str) -> None:
     """Bind an operator."""
     tx.add("oidc_identity", operator=operator, issuer=issuer, subject=subject, bound_at=at)

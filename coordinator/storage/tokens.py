@@ -75,6 +75,15 @@ def end_sessions(tx: Transaction, operator: str, at: str) -> None:
         set_revoked(tx, session.token_id, at)
 
 
+def end_unlimited(tx: Transaction, operator: str, at: str) -> None:
+    """End every session of an operator, and every token that reaches as far as the role does."""
+    tx.run(
+        "UPDATE api_token SET revoked_at = :at WHERE operator = :operator AND revoked_at IS NULL AND limits IS NULL",
+        at=at,
+        operator=operator,
+    )
+
+
 def set_seen(tx: Transaction, token_id: str, at: str) -> None:
     """Remember when a token or session was used last."""
     tx.change("api_token", "token_id", token_id, seen_at=at)

@@ -766,8 +766,8 @@ def rule_contexts(export: Export) -> Rule:
         data = entry.data
         if entry.type == "roster.activated":
             active = max(active, data["version"])
-            if data["roster"] not in export.rosters:
-                raise Broken("that roster is not in the archive")
+            if export.rosters.get(data["roster"], {}).get("version") != data["version"]:
+                raise Broken("that roster is not in the archive under this version")
         elif entry.type == "round.result":
             newest[entry.study] = tagged_hash("SA1 outcome", canonical(data["outcome"])).hex()
         elif entry.type == "round.open":

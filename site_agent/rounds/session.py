@@ -9,6 +9,7 @@ from typing import Protocol
 
 from shared.canonical import JsonObject
 from shared.clock import Clock, timestamp
+from shared.errors import Unavailable
 from shared.model_state import Layout, from_bytes, layout_of
 from shared.protocol.wire import seconds_until
 from site_agent.coordinator_client import CoordinatorClient
@@ -108,10 +109,16 @@ class Session:
         rounds.set_state(tx, stored.ctx_hash, next_state(stored.state, event))
 
     def notice(self, code: str, subject: str, detail: str) -> None:
-        """Show something to a person: in the log and in `mitral-site status`."""
+        """Show something to a person: in the log and in `mitral-site status`, if the disk has room for it.
+
+        It is called where something went wrong already; a second failure here must not end the loop that tells of it.
+        """
         self.log.warning("notice", code=code, subject=subject, detail=detail)
-        with self.database.transaction("add notice") as tx:
-            notices.add_notice(tx, code, subject, detail, timestamp(self.clock.now()))
+        try:
+            with self.database.transaction("add notice") as tx:
+                notices.add_notice(tx, code, subject, detail, timestamp(self.clock.now()))
+        except Unavailable as error:
+            self.log.warning("notice not kept", code=error.code, detail=error.detail)
 
     def model_file(self, model: str) -> Path:
         """Return the file of a model version, fetched if it is not here or not what its name says.

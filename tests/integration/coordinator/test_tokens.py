@@ -133,12 +133,41 @@ def test_roles_change_but_never_ones_own_and_never_the_last_administrators(scene
     assert give("nobody", "viewer") == "operator_unknown"
     assert give("viewer", "root") == "role_unknown"
     scene.operator("POST", "/v1/operators/viewer/role", {"role": "administrator"}, role="administrator")
-    scene.operator("GET", "/v1/operators", role="viewer")
-    scene.operator("POST", "/v1/operators/administrator/role", {"role": "viewer"}, role="viewer")
-    assert code_of(lambda: scene.operator("GET", "/v1/operators", role="administrator")) == "permission_denied"
+    assert code_of(lambda: scene.operator("GET", "/v1/sites", role="viewer")) == "token_invalid"
+    added = scene.operator(
+        "POST", "/v1/operators", {"operator": "second", "role": "administrator"}, role="administrator"
+    )
+    scene.tokens["second"] = added["token"]
+    scene.operator("POST", "/v1/operators/administrator/role", {"role": "viewer"}, role="second")
+    assert code_of(lambda: scene.operator("GET", "/v1/operators", role="administrator")) == "token_invalid"
     (change, back) = [one for one in scene.entries() if one["type"] == "role.changed"]
     assert change["data"] == {"before": "viewer", "role": "administrator"}
-    assert (back["actor"]["id"], back["subject"]["id"]) == ("viewer", "administrator")
+    assert (back["actor"]["id"], back["subject"]["id"]) == ("second", "administrator")
+
+
+def test_who_may_give_a_small_role_cannot_reach_a_greater_one_by_way_of_it(scene: Scene) -> None:
+    scene.operator("POST", "/v1/operators", {"operator": "boss", "role": "administrator"}, role="administrator")
+    issue(scene, "administrator", "desk", ["operators.grant:viewer", "operators.write"])
+
+    def desk(method: str, path: str, body: Any = None) -> str:
+        return code_of(lambda: scene.operator(method, path, body, role="desk"))
+
+    assert desk("POST", "/v1/operators/boss/role", {"role": "viewer"}) == "grant_denied"
+    assert desk("DELETE", "/v1/operators/boss") == "grant_denied"
+    link = scene.operator("POST", "/v1/operators/viewer/link", role="desk")["link"]
+    scene.operator("POST", "/v1/operators/viewer/role", {"role": "administrator"}, role="administrator")
+    setup = {"link": link, "password": "a long enough password"}
+    assert code_of(lambda: scene.operator("POST", "/v1/account/setup", setup, role="desk")) == "link_invalid"
+
+
+def test_what_a_token_makes_for_others_ends_with_it(scene: Scene) -> None:
+    issue(scene, "administrator", "short", [], days=1)
+    added = scene.operator(
+        "POST", "/v1/operators", {"operator": "mallory", "role": "administrator", "days": 366}, role="short"
+    )
+    scene.tokens["mallory"] = added["token"]
+    scene.clock.at += timedelta(days=2)
+    assert code_of(lambda: scene.operator("GET", "/v1/sites", role="mallory")) == "token_invalid"
 
 
 def test_a_narrowed_token_stays_narrow_when_the_role_grows(scene: Scene) -> None:
