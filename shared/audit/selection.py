@@ -27,14 +27,18 @@ class Selection:
         """Return the form in the MANIFEST."""
         return {"study": self.study, "from": self.start, "to": self.end}
 
-    def select(self, leaves: Iterable[bytes]) -> set[int]:
+    def select(self, leaves: Iterable[bytes]) -> set[int]:  # noqa: C901 (one question after the other)
         """Return the places of the entries to export, out of all `leaves` of the log."""
         chosen: set[int] = set()
         rounds: dict[str, list[int]] = defaultdict(list)
         round_of: dict[int, str] = {}
+        of_study: dict[str, list[int]] = defaultdict(list)
         before = after = heads = None
+        count = 0
         for index, leaf in enumerate(leaves):
-            entry = json.loads(leaf)
+            entry, count = json.loads(leaf), index + 1
+            if entry["study"] is not None:
+                of_study[entry["study"]].append(index)
             if entry["type"].startswith("round."):
                 round_of[index] = entry["data"]["ctx_hash"]
                 rounds[round_of[index]].append(index)
@@ -50,9 +54,16 @@ class Selection:
                 chosen.add(index)
             elif after is None:
                 after = index
-        chosen |= {index for index in (before, after, heads) if index is not None}
+        chosen |= {index for index in (before, after) if index is not None}
+        if heads is not None:
+            chosen |= set(range(heads, count))  # everything after that shows that the study still ends there
         touched = {round_of[index] for index in chosen if index in round_of}
-        return chosen.union(*(rounds[ctx_hash] for ctx_hash in touched))
+        chosen = chosen.union(*(rounds[ctx_hash] for ctx_hash in touched))
+        for places in of_study.values():
+            # Whether a round was allowed hangs on everything that was said before: approvals, what was sealed once.
+            last = max((index for index in places if index in chosen and index in round_of), default=-1)
+            chosen |= {index for index in places if index <= last}
+        return chosen
 
     def _concerns(self, entry: JsonObject) -> bool:
         return self.study is None or entry["study"] == self.study

@@ -977,17 +977,23 @@ def commitment(entry_id: str, one: Json) -> bytes:
     return tagged_hash("SD1", entry_id.encode(), salt, len(name).to_bytes(2, "big"), name, canonical(one["value"]))
 
 
-def rule_studies(export: Export) -> Rule:
+def rule_studies(export: Export) -> Rule:  # noqa: C901 (one question after the other)
     """Check that the entries of a study are a chain, and that of what this export is about none is missing."""
     tails: dict[str, tuple[int, str | None]] = {}
     chosen: Json = export.selection or {"study": None, "from": None, "to": None}
     line: list[tuple[int, str]] = []  # of what must be complete: place and time
     end = None if chosen["study"] else export.size - 1
+    gaps: dict[str, int] = {}  # study -> place of the first entry after a gap
+    stated_at = None
     while (entry := (yield)) is not None:
         one = entry.json
         if entry.study is not None:
             seq, before = tails.get(entry.study, (0, None))
             skipped = export.selection is not None and one["study_seq"] > seq + 1
+            if skipped:
+                gaps.setdefault(entry.study, entry.index)
+            if entry.study in gaps and entry.type.startswith("round."):
+                raise Broken(f"entries of study {entry.study} before it are missing: nothing shows that it was allowed")
             if not skipped and (one["study_seq"], one["study_prev"]) != (seq + 1, before):
                 raise Broken(f"it does not follow entry {seq} of study {entry.study}")
             tails[entry.study] = (one["study_seq"], entry.hash)
@@ -996,10 +1002,13 @@ def rule_studies(export: Export) -> Rule:
                 last = tails.get(study, (0, None))
                 if last != (head["seq"], head["leaf"]) and (export.selection is None or last[0] >= head["seq"]):
                     raise Broken(f"study {study} does not end with what it names")
-                end = head["seq"] if study == chosen["study"] else end
+                if study == chosen["study"]:
+                    end, stated_at = head["seq"], entry.index
         if chosen["study"] in {None, entry.study}:
             line.append((one["study_seq"] if chosen["study"] else entry.index, one["ts"]))
     _check_complete(line, chosen, end)
+    if stated_at is not None and not set(range(stated_at, export.size)) <= set(export.places):
+        raise Broken("what came after the study's end was stated is missing")
     what = f"study {chosen['study']}" if chosen["study"] else "the log"
     span = "".join(f" {name} {chosen[name]}" for name in ("from", "to") if chosen[name])
     return f"{len(tails)} studies, each a chain of its entries; of {what}{span} no entry is missing."

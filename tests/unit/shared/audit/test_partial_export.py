@@ -61,9 +61,13 @@ def rewrite(data: bytes, name: str, lines: list[bytes]) -> bytes:
     return target.getvalue()
 
 
-def entries_of(data: bytes) -> list[bytes]:
+def lines_of(data: bytes, member: str) -> list[bytes]:
     with zipfile.ZipFile(io.BytesIO(data)) as opened:
-        return opened.read("entries.ndjson").splitlines()
+        return opened.read(member).splitlines()
+
+
+def entries_of(data: bytes) -> list[bytes]:
+    return lines_of(data, "entries.ndjson")
 
 
 # --- a study, a time --------------------------------------------------------------------------------------------------
@@ -96,6 +100,37 @@ def test_a_study_without_its_end_is_not_complete(tmp_path: Path) -> None:
     data = with_end(tell()).export_bytes(selection=Selection(study=STUDY))
     lines = entries_of(data)
     assert broken(report_on(rewrite(data, "entries.ndjson", [*lines[:-2], lines[-1]]), tmp_path))[0] == "studies"
+
+
+def test_a_withdrawal_before_the_chosen_time_cannot_be_left_out(tmp_path: Path) -> None:
+    """Of a study with rounds everything before them is in a part too: approvals, withdrawals, what was sealed once."""
+    story = tell(3)
+    since = time_of(story, len(story.leaves) - 3)
+    data = story.export_bytes(selection=Selection(None, since, None))
+    report = report_on(data, tmp_path)
+    assert report.ok, report.lines()
+    lines = entries_of(data)
+    places = [at for at, line in enumerate(lines) if json.loads(line)["type"].startswith("plan.")]
+    assert places
+    for place in places:
+        named = {one["sha256"] for one in json.loads(lines[place])["evidence"]}
+        messages = [line for line in lines_of(data, "dsse.ndjson") if sha256_hex(line) not in named]
+        without = rewrite(data, "entries.ndjson", lines[:place] + lines[place + 1 :])
+        rule, sentence = broken(report_on(rewrite(without, "dsse.ndjson", messages), tmp_path))
+        assert rule in {"uploads", "studies"}, sentence
+
+
+def test_a_study_cannot_end_at_an_earlier_statement_of_its_end(tmp_path: Path) -> None:
+    story = with_end(tell(1))
+    early = len(story.leaves)
+    story.approve_plan(SITES[:1], "withdraw")
+    data = with_end(story).export_bytes(selection=Selection(study=STUDY))
+    kept = story.leaves[:early]
+    named = {one["sha256"] for line in kept for one in json.loads(line)["evidence"]}
+    messages = [line for line in lines_of(data, "dsse.ndjson") if sha256_hex(line) in named]
+    without = rewrite(rewrite(data, "entries.ndjson", kept), "dsse.ndjson", messages)
+    rule, sentence = broken(report_on(without, tmp_path))
+    assert (rule, "after the study's end was stated" in sentence) == ("studies", True), sentence
 
 
 def test_a_time_holds_everything_in_it(tmp_path: Path) -> None:
