@@ -80,6 +80,7 @@ class Terminal:
             "tokens revoke": ["token-0"],
             "studies show": [self.study],
             "audit export": [out],
+            "audit erase": ["0", "name", "--basis", "gdpr-17"],
             "study submit": [str(self.folder / "study.yaml")],
             "study start": [self.study],
             "study pause": [self.study],
