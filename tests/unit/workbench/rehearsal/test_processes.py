@@ -1,6 +1,7 @@
 """Processes of a rehearsal: started, killed, suspended, stopped, and nothing of the caller's shell in them."""
 
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -49,6 +50,9 @@ def test_a_killed_process_is_gone_and_can_be_started_again(tmp_path: Path) -> No
 def test_a_suspended_process_lives_and_stops(tmp_path: Path) -> None:
     process = started(tmp_path, PATIENT + WAIT)
     process.suspend()
+    deadline = time.monotonic() + 10  # the signal takes effect when the process is next scheduled
+    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
     assert process.is_running
     assert process.stop() < 5
