@@ -121,7 +121,7 @@ EVIDENCE = {
 }  # fmt: skip
 # What a malformed archive can make Python raise while it is read; every other error is a bug of this file.
 MALFORMED = (ArithmeticError, LookupError, TypeError, ValueError, RecursionError, AttributeError)
-UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
 
 
 class Broken(Exception):
