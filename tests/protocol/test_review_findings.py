@@ -74,20 +74,25 @@ def test_an_update_that_waits_to_be_sent_is_not_sent_once_the_approval_is_withdr
     assert not site.folder.upload(ctx.ctx_hash).exists()
 
 
+def send_and_withdraw_after(site: Hospital, part: str) -> None:
+    """Deliver a sealed update; the steward withdraws right after a request whose path holds `part`."""
+    put = site.session.client.put
+
+    def put_then_withdraw(path: str, body: bytes, **how: Any) -> Any:
+        answer = put(path, body, **how)
+        if part in path:
+            withdraw(site)
+        return answer
+
+    site.session.client.put = put_then_withdraw  # type: ignore[method-assign]
+    site.deliver()
+
+
 def test_an_approval_withdrawn_between_two_parts_of_an_upload_stops_the_rest(hospitals: Hospitals) -> None:
     ctx = hospitals.coordinator.open_round(STUDY)
     site = hospitals["site-a"]
     site.step(deliver=False)
-    put = site.session.client.put
-
-    def first_part(path: str, body: bytes, **how: Any) -> Any:
-        answer = put(path, body, **how)
-        if "/uploads/" in path:
-            withdraw(site)
-        return answer
-
-    site.session.client.put = first_part  # type: ignore[method-assign]
-    site.deliver()
+    send_and_withdraw_after(site, "/uploads/")
     there = hospitals.coordinator.rounds[ctx.ctx_hash]
     assert list(there.chunks) == ["site-a"]
     assert not there.shares
@@ -99,16 +104,7 @@ def test_an_approval_withdrawn_while_the_shares_travel_keeps_the_manifest_back(h
     ctx = hospitals.coordinator.open_round(STUDY)
     site = hospitals["site-a"]
     site.step(deliver=False)
-    put = site.session.client.put
-
-    def last_part(path: str, body: bytes, **how: Any) -> Any:
-        answer = put(path, body, **how)
-        if "/shares/" in path:
-            withdraw(site)
-        return answer
-
-    site.session.client.put = last_part  # type: ignore[method-assign]
-    site.deliver()
+    send_and_withdraw_after(site, "/shares/")
     there = hospitals.coordinator.rounds[ctx.ctx_hash]
     assert list(there.shares) == ["site-a"]
     assert not there.manifests
